@@ -1,0 +1,61 @@
+# Every verb sets up what it needs: a virtual environment with the pinned tools and the package.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+CPP := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.hpp)
+CPP_TESTS := $(wildcard tests/cpp/*.cpp)
+
+.PHONY: demo dev check format test sanitize wheel-test bench clean
+.DEFAULT_GOAL := help
+help:
+	@echo "make demo        train dense and sparse networks on Morse symbols and compare them"
+	@echo "make test        run every test"
+	@echo "make check       lint, format, types, imports between layers"
+	@echo "make sanitize    C++ tests under the address and undefined-behaviour sanitizers"
+	@echo "make wheel-test  build the wheel and run the tests on it outside this tree"
+	@echo "make bench       time sparse junctions against dense ones"
+	@echo "make dev         only set up $(VENV)"
+
+# torch comes first and alone, so that nothing else chooses its build
+$(VENV)/installed: pyproject.toml constraints.txt CMakeLists.txt $(CPP)
+	@echo "setting up $(VENV) (a few minutes the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c "import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f'Python 3.11 or newer is needed, {sys.executable} is {v.major}.{v.minor}; run make PYTHON=python3.11')"
+	@$(PIP) torch
+	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+dev: $(VENV)/installed
+
+demo: dev
+	@$(BIN)/dnc-sparse compare --out runs/demo --overwrite
+
+check: dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/clang-format --dry-run --Werror $(CPP) $(CPP_TESTS)
+	@$(BIN)/mypy
+	@PYTHONPATH=.:search:hw $(BIN)/lint-imports --no-logo
+
+format: dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@$(BIN)/clang-format -i $(CPP) $(CPP_TESTS)
+
+test: dev
+	@$(BIN)/pytest
+
+sanitize: $(CPP) $(CPP_TESTS)
+	@cmake -S . -B build/sanitize -DDNC_SANITIZE=ON -DDNC_PYTHON=OFF -DCMAKE_BUILD_TYPE=RelWithDebInfo
+	@cmake --build build/sanitize --parallel
+	@build/sanitize/test_kernels
+
+wheel-test: dev
+	@PYTHON=$(BIN)/python tests/wheel.sh
+
+bench: dev
+	@$(BIN)/pytest bench --benchmark-enable --benchmark-group-by=group --benchmark-sort=mean
+
+clean:
+	rm -rf $(VENV) build dist

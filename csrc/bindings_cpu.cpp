@@ -1,0 +1,88 @@
+// dnc_sparse._cpu: plans and instruction sets for Python; tensors come as addresses and strides.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+#include "cpu/plan.h"
+
+namespace py = pybind11;
+
+namespace {
+
+using IndexArray = py::array_t<int32_t, py::array::c_style>;
+
+dnc::Matrix matrix(uintptr_t address, int64_t batch_stride, int64_t feature_stride) {
+  return {reinterpret_cast<void*>(address), batch_stride, feature_stride};
+}
+
+const dnc::Kernels& kernels_named(const std::string& name) {
+  for (int i = 0; i < dnc::kInstructionSetCount; i++) {
+    if (name == dnc::kInstructionSets[i].kernels->name) return *dnc::kInstructionSets[i].kernels;
+  }
+  throw std::invalid_argument("no instruction set named '" + name + "' was compiled");
+}
+
+std::unique_ptr<dnc::Plan> make_plan(const IndexArray& sources, const IndexArray& targets,
+                                     int64_t row_block, int64_t column_block) {
+  return std::make_unique<dnc::Plan>(sources.data(), targets.data(), sources.shape(0),
+                                     sources.shape(1), targets.shape(0), targets.shape(1),
+                                     row_block, column_block);
+}
+
+py::list instruction_sets() {
+  py::list result;
+  for (int i = 0; i < dnc::kInstructionSetCount; i++) {
+    const char* reason = dnc::kInstructionSets[i].unavailable();
+    result.append(py::make_tuple(dnc::kInstructionSets[i].kernels->name,
+                                 reason ? py::object(py::str(reason)) : py::none()));
+  }
+  return result;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
+  m.doc() = "Junction kernels for the CPU.";
+  py::enum_<dnc::DType>(m, "DType")
+      .value("float32", dnc::DType::float32)
+      .value("float64", dnc::DType::float64)
+      .value("bfloat16", dnc::DType::bfloat16);
+  m.def("instruction_sets", &instruction_sets);
+
+  py::class_<dnc::Plan>(m, "Plan")
+      .def(py::init(&make_plan), py::arg("sources"), py::arg("targets"), py::arg("row_block"),
+           py::arg("column_block"))
+      .def("forward",
+           [](const dnc::Plan& plan, const std::string& isa, dnc::DType dtype, uintptr_t x,
+              int64_t x_batch, int64_t x_feature, uintptr_t weight, uintptr_t bias, uintptr_t y,
+              int64_t n_out, int64_t batch, int threads) {
+             const dnc::Kernels& kernels = kernels_named(isa);
+             py::gil_scoped_release release;
+             plan.forward(kernels, dtype, matrix(x, x_batch, x_feature),
+                          reinterpret_cast<const void*>(weight),
+                          reinterpret_cast<const void*>(bias), matrix(y, n_out, 1), batch, threads);
+           })
+      .def("grad_input",
+           [](const dnc::Plan& plan, const std::string& isa, dnc::DType dtype, uintptr_t grad_y,
+              int64_t grad_y_batch, int64_t grad_y_feature, uintptr_t weight, uintptr_t grad_x,
+              int64_t n_in, int64_t batch, int threads) {
+             const dnc::Kernels& kernels = kernels_named(isa);
+             py::gil_scoped_release release;
+             plan.grad_input(kernels, dtype, matrix(grad_y, grad_y_batch, grad_y_feature),
+                             reinterpret_cast<const void*>(weight), matrix(grad_x, n_in, 1), batch,
+                             threads);
+           })
+      .def("grad_weight",
+           [](const dnc::Plan& plan, const std::string& isa, dnc::DType dtype, uintptr_t grad_y,
+              int64_t grad_y_batch, int64_t grad_y_feature, uintptr_t x, int64_t x_batch,
+              int64_t x_feature, uintptr_t grad, int64_t batch, int threads) {
+             const dnc::Kernels& kernels = kernels_named(isa);
+             py::gil_scoped_release release;
+             plan.grad_weight(kernels, dtype, matrix(grad_y, grad_y_batch, grad_y_feature),
+                              matrix(x, x_batch, x_feature), reinterpret_cast<void*>(grad), batch,
+                              threads);
+           });
+}

@@ -1,0 +1,200 @@
+// grad[edge] = sum over the batch of grad_y[right] * x[left].
+//
+// for each panel of samples:
+//   pack grad_y once, shared by all threads: [batch tiles][outputs][128 samples]
+//   for each unit (a tile of columns x a chunk of rows), on one thread:
+//     for each batch tile: pack x, then for each group of `lanes` edges (R outputs x C inputs):
+//       one accumulator per edge, samples in the lanes; reduce all of them to one vector of sums
+//
+// Every edge is summed by one thread in a fixed order, so the result does not depend on threads.
+#pragma once
+
+#include "pack.hpp"
+
+namespace dnc::DNC_ISA {
+
+// One tile of columns against one batch tile.
+template <class T>
+struct GradView {
+  const Direction& d;
+  int64_t tile;
+  const T* x;       // [columns of the tile * column_block][kGradBatchTile]
+  const T* grad_y;  // [outputs][kGradBatchTile]
+  T* grad;          // [rows][slots][row_block][column_block]
+  int64_t vectors;  // of samples
+  bool add;         // to what earlier batch tiles left in grad
+};
+
+// R outputs from `output` on (of one block row, or of R rows of 1x1 edges) x C inputs, given by
+// their place in the list of the row's inputs in this tile; `inputs` of them are left.
+template <class T, int R>
+DNC_INLINE void grad_group(const GradView<T>& g, int64_t row, int64_t output, int64_t slot,
+                           int64_t input, int64_t inputs) {
+  constexpr int n = lanes<T>;
+  constexpr int C = n / R;
+  const int64_t bo = g.d.row_block, bi = g.d.column_block;
+  const bool blocks = bo * bi > 1;
+  const int64_t used = smaller(C, inputs - input);
+  const T* x[n];
+  const T* grad_y[R];
+  DNC_UNROLL for (int r = 0; r < R; r++) {
+    const int64_t own_row = blocks ? row : row + r;
+    grad_y[r] = g.grad_y + (blocks ? row * bo + output + r : own_row) * kGradBatchTile;
+    DNC_UNROLL for (int c = 0; c < C; c++) {
+      // lanes past the last input repeat it and are not stored
+      const int64_t at = input + smaller(c, used - 1);
+      const uint16_t column = g.d.offset[own_row * g.d.slots + slot + at / bi];
+      x[r * C + c] = g.x + (int64_t(column) * bi + at % bi) * kGradBatchTile;
+    }
+  }
+  Vec<T> sum[n];
+  DNC_UNROLL for (int i = 0; i < n; i++) sum[i] = Vec<T>{};
+  for (int64_t v = 0; v < g.vectors; v++) {
+    DNC_UNROLL for (int r = 0; r < R; r++) {
+      const Vec<T> value = load(grad_y[r] + v * n);
+      DNC_UNROLL for (int c = 0; c < C; c++) sum[r * C + c] += value * load(x[r * C + c] + v * n);
+    }
+  }
+  T total[n];
+  store(total, sum_each<T>(sum));
+  for (int r = 0; r < R; r++) {
+    for (int64_t c = 0; c < used; c++) {
+      const int64_t at = input + c;
+      const int64_t own_row = blocks ? row : row + r;
+      const int64_t own_output = blocks ? output + r : 0;
+      T* target =
+          g.grad + ((own_row * g.d.slots + slot + at / bi) * bo + own_output) * bi + at % bi;
+      *target = total[r * C + c] + (g.add ? *target : T(0));
+    }
+  }
+}
+
+template <class T, int R>
+void grad_block_row(const GradView<T>& g, int64_t row, int64_t first, int64_t last, int64_t slot,
+                    int64_t inputs) {
+  for (int64_t output = first; output + R <= last; output += R) {
+    for (int64_t input = 0; input < inputs; input += lanes<T> / R) {
+      grad_group<T, R>(g, row, output, slot, input, inputs);
+    }
+  }
+}
+
+template <class T>
+void grad_blocks(const GradView<T>& g, int64_t first_row, int64_t last_row) {
+  const int64_t bo = g.d.row_block;
+  for (int64_t row = first_row; row < last_row; row++) {
+    const int64_t slot = g.d.per_tile ? g.tile * g.d.per_tile : g.d.start[g.tile * g.d.rows + row];
+    const int64_t count =
+        g.d.per_tile ? g.d.per_tile : g.d.start[(g.tile + 1) * g.d.rows + row] - slot;
+    const int64_t inputs = count * g.d.column_block;
+    int64_t done = 0;
+    if constexpr (lanes<T> >= 4) {
+      grad_block_row<T, 4>(g, row, 0, bo, slot, inputs);
+      done = bo / 4 * 4;
+    }
+    grad_block_row<T, 1>(g, row, done, bo, slot, inputs);
+  }
+}
+
+// 1x1 edges with equal counts: R rows at once, as few as fill the lanes.
+template <class T, int R>
+int64_t grad_edges(const GradView<T>& g, int64_t row, int64_t last_row) {
+  const int64_t slot = g.tile * g.d.per_tile;
+  for (; row + R <= last_row; row += R) {
+    for (int64_t input = 0; input < g.d.per_tile; input += lanes<T> / R) {
+      grad_group<T, R>(g, row, 0, slot, input, g.d.per_tile);
+    }
+  }
+  return row;
+}
+
+template <class T>
+void grad_tile(const GradView<T>& g, int64_t first_row, int64_t last_row) {
+  constexpr int n = lanes<T>;
+  int64_t row = first_row;
+  if (g.d.row_block == 1 && g.d.column_block == 1 && g.d.per_tile) {
+    const int64_t edges = g.d.per_tile;
+    if constexpr (n >= 16) {
+      if (edges <= 2) row = grad_edges<T, 8>(g, row, last_row);
+    }
+    if constexpr (n >= 8) {
+      if (edges <= n / 4) row = grad_edges<T, 4>(g, row, last_row);
+    }
+    if constexpr (n >= 4) {
+      if (edges <= n / 2) row = grad_edges<T, 2>(g, row, last_row);
+    }
+  }
+  grad_blocks(g, row, last_row);
+}
+
+template <class S>
+void grad_weight(const Direction& d, const Matrix& grad_y, const Matrix& x, void* grad,
+                 int64_t batch, int threads) {
+  using T = typename Accumulator<S>::type;
+  constexpr bool narrows = sizeof(S) != sizeof(T);
+  const int64_t outputs = d.rows * d.row_block;
+  const int64_t cells = d.rows * d.slots * d.row_block * d.column_block;
+  const int64_t panel_size = smaller(round_up(batch, kGradBatchTile), kGradPanel);
+  static thread_local Scratch scratch;
+  const int64_t panel_cells = outputs * panel_size;
+  T* panel =
+      static_cast<T*>(scratch.reserve((panel_cells + (narrows ? cells : 0)) * int64_t(sizeof(T))));
+  T* result = narrows ? panel + panel_cells : static_cast<T*>(grad);
+  // empty slots, and a batch of none, are zero
+  if (batch == 0 || !d.per_tile) {
+    for (int64_t i = 0; i < cells; i++) result[i] = T(0);
+  }
+  const int64_t pack_rows = 64;
+  const int64_t pack_chunks = divide_up(outputs, pack_rows);
+  const int64_t row_chunks = divide_up(threads, d.tiles ? d.tiles : 1);
+  const int64_t row_chunk = round_up(divide_up(d.rows, row_chunks), 16);
+  for (int64_t start = 0; start < batch; start += kGradPanel) {
+    const int64_t samples = smaller(kGradPanel, batch - start);
+    const int64_t batch_tiles = divide_up(samples, kGradBatchTile);
+    const S* grad_y_data = static_cast<const S*>(grad_y.data) + start * grad_y.batch_stride;
+    const S* x_data = static_cast<const S*>(x.data) + start * x.batch_stride;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+#pragma omp for schedule(static)
+      for (int64_t unit = 0; unit < batch_tiles * pack_chunks; unit++) {
+        const int64_t tile = unit / pack_chunks, output = unit % pack_chunks * pack_rows;
+        pack(grad_y_data + tile * kGradBatchTile * grad_y.batch_stride +
+                 output * grad_y.feature_stride,
+             grad_y.batch_stride, grad_y.feature_stride,
+             smaller(kGradBatchTile, samples - tile * kGradBatchTile),
+             smaller(pack_rows, outputs - output),
+             panel + (tile * outputs + output) * kGradBatchTile, kGradBatchTile);
+      }
+      static thread_local Scratch tile_scratch;
+      T* x_tile = static_cast<T*>(tile_scratch.reserve(smaller(d.tile, d.columns) * d.column_block *
+                                                       kGradBatchTile * int64_t(sizeof(T))));
+#pragma omp for schedule(static)
+      for (int64_t unit = 0; unit < d.tiles * row_chunks; unit++) {
+        const int64_t tile = unit / row_chunks, row = unit % row_chunks * row_chunk;
+        const int64_t column = tile * d.tile;
+        const int64_t width = smaller(d.tile, d.columns - column) * d.column_block;
+        for (int64_t b = 0; b < batch_tiles; b++) {
+          const int64_t left = smaller(kGradBatchTile, samples - b * kGradBatchTile);
+          pack(x_data + b * kGradBatchTile * x.batch_stride +
+                   column * d.column_block * x.feature_stride,
+               x.batch_stride, x.feature_stride, left, width, x_tile, kGradBatchTile);
+          const GradView<T> view{d,
+                                 tile,
+                                 x_tile,
+                                 panel + b * outputs * kGradBatchTile,
+                                 result,
+                                 divide_up(left, lanes<T>),
+                                 start > 0 || b > 0};
+          grad_tile(view, row, smaller(d.rows, row + row_chunk));
+        }
+      }
+    }
+  }
+  if constexpr (narrows) {
+    S* target = static_cast<S*>(grad);
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+    for (int64_t i = 0; i < cells; i++) narrow(result[i], target + i);
+  }
+}
+
+}  // namespace dnc::DNC_ISA

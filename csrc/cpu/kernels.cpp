@@ -1,0 +1,44 @@
+// Compiled once per instruction set; see CMakeLists.txt for the flags.
+#include "grad_weight.hpp"
+#include "multiply.hpp"
+
+namespace dnc::DNC_ISA {
+
+namespace {
+
+void multiply_any(const Direction& direction, DType dtype, const Matrix& x, const void* weight,
+                  const void* bias, const Matrix& y, int64_t batch, int threads) {
+  switch (dtype) {
+    case DType::float32:
+      return multiply<float>(direction, x, weight, bias, y, batch, threads);
+    case DType::float64:
+      return multiply<double>(direction, x, weight, bias, y, batch, threads);
+    case DType::bfloat16:
+      return multiply<BFloat16>(direction, x, weight, bias, y, batch, threads);
+  }
+}
+
+void grad_weight_any(const Direction& direction, DType dtype, const Matrix& grad_y, const Matrix& x,
+                     void* grad, int64_t batch, int threads) {
+  switch (dtype) {
+    case DType::float32:
+      return grad_weight<float>(direction, grad_y, x, grad, batch, threads);
+    case DType::float64:
+      return grad_weight<double>(direction, grad_y, x, grad, batch, threads);
+    case DType::bfloat16:
+      return grad_weight<BFloat16>(direction, grad_y, x, grad, batch, threads);
+  }
+}
+
+void widen_all(const void* weight, float* result, int64_t count, int threads) {
+  const BFloat16* source = static_cast<const BFloat16*>(weight);
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+  for (int64_t i = 0; i < count; i++) result[i] = widen(source[i]);
+}
+
+}  // namespace
+
+extern const Kernels kernels;
+const Kernels kernels = {DNC_ISA_NAME, multiply_any, grad_weight_any, widen_all};
+
+}  // namespace dnc::DNC_ISA

@@ -1,0 +1,164 @@
+#include "plan.h"
+
+#include <algorithm>
+
+namespace dnc {
+
+namespace {
+
+// 32 KiB of float32 in a 48 KiB L1.
+constexpr int64_t kTileNeurons = 128;
+constexpr int64_t kGradTileNeurons = 64;
+
+// Multiplications below which waking a second thread costs more than it brings.
+constexpr int64_t kSerialWork = 1 << 20;
+
+bool equal_counts(const int32_t* sources, int64_t rows, int64_t slots, int64_t columns,
+                  int64_t tile) {
+  const int64_t tiles = columns / tile;
+  if (slots % tiles) return false;
+  const int64_t per_tile = slots / tiles;
+  for (int64_t i = 0; i < rows * slots; i++) {
+    if (sources[i] < 0 || sources[i] / tile != i % slots / per_tile) return false;
+  }
+  return true;
+}
+
+int64_t choose_tile(const int32_t* sources, int64_t rows, int64_t slots, int64_t columns,
+                    int64_t widest) {
+  for (int64_t tile = std::min(widest, columns); tile * 4 >= std::min(widest, columns); tile--) {
+    if (columns % tile == 0 && equal_counts(sources, rows, slots, columns, tile)) return tile;
+  }
+  return std::min(widest, columns);
+}
+
+std::vector<int32_t> transposed_sources(const int32_t* targets, int64_t count, int64_t slots) {
+  std::vector<int32_t> sources(static_cast<size_t>(count));
+  std::transform(targets, targets + count, sources.begin(),
+                 [slots](int32_t flat) { return flat < 0 ? -1 : int32_t(flat / slots); });
+  return sources;
+}
+
+// Kept from call to call; each use has its own tag, so that two can be alive together.
+template <class T, int tag>
+T* scratch(int64_t count) {
+  static thread_local std::vector<T> memory;
+  if (int64_t(memory.size()) < count) memory.resize(static_cast<size_t>(count));
+  return memory.data();
+}
+constexpr int kWide = 0;
+constexpr int kTransposed = 1;
+
+}  // namespace
+
+Table::Table(const int32_t* sources, int64_t rows, int64_t slots, int64_t columns,
+             int64_t row_block, int64_t column_block, int64_t tile_neurons) {
+  Direction& d = direction_;
+  d.rows = rows;
+  d.columns = columns;
+  d.slots = slots;
+  d.row_block = row_block;
+  d.column_block = column_block;
+  const int64_t widest = std::max<int64_t>(1, tile_neurons / column_block);
+  d.tile = choose_tile(sources, rows, slots, columns, widest);
+  d.tiles = (columns + d.tile - 1) / d.tile;
+  d.per_tile = columns % d.tile == 0 && equal_counts(sources, rows, slots, columns, d.tile)
+                   ? slots / d.tiles
+                   : 0;
+  offset_.resize(static_cast<size_t>(rows * slots));
+  for (int64_t i = 0; i < rows * slots; i++) {
+    offset_[size_t(i)] = sources[i] < 0 ? 0 : uint16_t(sources[i] % d.tile);
+  }
+  d.offset = offset_.data();
+  if (d.per_tile == 0) {
+    start_.resize(static_cast<size_t>((d.tiles + 1) * rows));
+    for (int64_t row = 0; row < rows; row++) {
+      int64_t slot = 0;
+      for (int64_t tile = 0; tile <= d.tiles; tile++) {
+        while (slot < slots && sources[row * slots + slot] >= 0 &&
+               sources[row * slots + slot] < tile * d.tile) {
+          slot++;
+        }
+        start_[size_t(tile * rows + row)] = int32_t(slot);
+      }
+    }
+    d.start = start_.data();
+  }
+}
+
+Plan::Plan(const int32_t* sources, const int32_t* targets, int64_t rows, int64_t slots,
+           int64_t columns, int64_t target_slots, int64_t row_block, int64_t column_block)
+    : edges_(rows * slots * row_block * column_block),
+      forward_(sources, rows, slots, columns, row_block, column_block, kTileNeurons),
+      backward_(transposed_sources(targets, columns * target_slots, slots).data(), columns,
+                target_slots, rows, column_block, row_block, kTileNeurons),
+      gradient_(sources, rows, slots, columns, row_block, column_block, kGradTileNeurons),
+      targets_(targets, targets + columns * target_slots) {}
+
+int Plan::useful_threads(int64_t batch, int threads) const {
+  return edges_ * batch < kSerialWork ? 1 : std::max(1, threads);
+}
+
+// Weights in the order of the backward direction, blocks turned; tile by tile, so that what is
+// read stays in cache.
+template <class T>
+void Plan::transpose_weight(const T* weight, T* result, int threads) const {
+  const Direction& d = backward_.direction();
+  const int64_t bo = d.column_block, bi = d.row_block, cells = bo * bi;
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+  for (int64_t tile = 0; tile < d.tiles; tile++) {
+    for (int64_t row = 0; row < d.rows; row++) {
+      const int64_t first = d.per_tile ? tile * d.per_tile : d.start[tile * d.rows + row];
+      const int64_t last = d.per_tile ? first + d.per_tile : d.start[(tile + 1) * d.rows + row];
+      for (int64_t slot = row * d.slots + first; slot < row * d.slots + last; slot++) {
+        const T* from = weight + targets_[size_t(slot)] * cells;
+        T* to = result + slot * cells;
+        for (int64_t o = 0; o < bo; o++) {
+          for (int64_t i = 0; i < bi; i++) to[i * bo + o] = from[o * bi + i];
+        }
+      }
+    }
+  }
+}
+
+void Plan::forward(const Kernels& kernels, DType dtype, const Matrix& x, const void* weight,
+                   const void* bias, const Matrix& y, int64_t batch, int threads) const {
+  const int used = useful_threads(batch, threads);
+  if (dtype == DType::bfloat16) {
+    float* wide = scratch<float, kWide>(edges_);
+    kernels.widen(weight, wide, edges_, used);
+    weight = wide;
+  }
+  kernels.multiply(forward_.direction(), dtype, x, weight, bias, y, batch, used);
+}
+
+void Plan::grad_input(const Kernels& kernels, DType dtype, const Matrix& grad_y, const void* weight,
+                      const Matrix& grad_x, int64_t batch, int threads) const {
+  const int used = useful_threads(batch, threads);
+  const Direction& d = backward_.direction();
+  const int64_t cells = d.rows * d.slots * d.row_block * d.column_block;
+  const void* turned = nullptr;
+  if (dtype == DType::float64) {
+    double* result = scratch<double, kTransposed>(cells);
+    transpose_weight(static_cast<const double*>(weight), result, used);
+    turned = result;
+  } else {
+    if (dtype == DType::bfloat16) {
+      float* wide = scratch<float, kWide>(edges_);
+      kernels.widen(weight, wide, edges_, used);
+      weight = wide;
+    }
+    float* result = scratch<float, kTransposed>(cells);
+    transpose_weight(static_cast<const float*>(weight), result, used);
+    turned = result;
+  }
+  kernels.multiply(d, dtype, grad_y, turned, nullptr, grad_x, batch, used);
+}
+
+void Plan::grad_weight(const Kernels& kernels, DType dtype, const Matrix& grad_y, const Matrix& x,
+                       void* grad, int64_t batch, int threads) const {
+  kernels.grad_weight(gradient_.direction(), dtype, grad_y, x, grad, batch,
+                      useful_threads(batch, threads));
+}
+
+}  // namespace dnc

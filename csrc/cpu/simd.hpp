@@ -1,0 +1,158 @@
+// Vectors of one instruction set, written once with the compiler's vector extension.
+//
+// Included only by kernels.cpp, which defines DNC_ISA (a namespace, so that no two instruction
+// sets share a symbol) and DNC_VECTOR_BYTES (0 for scalar code).
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#define DNC_UNROLL _Pragma("GCC unroll 64")
+#define DNC_INLINE inline __attribute__((always_inline))
+
+namespace dnc::DNC_ISA {
+
+template <class T>
+constexpr int lanes = DNC_VECTOR_BYTES == 0 ? 1 : DNC_VECTOR_BYTES / int(sizeof(T));
+
+template <class T, int N>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(N * sizeof(T)), may_alias));
+  typedef T unaligned __attribute__((vector_size(N * sizeof(T)), may_alias, aligned(alignof(T))));
+};
+template <class T>
+struct VectorOf<T, 1> {
+  typedef T type __attribute__((may_alias));
+  typedef T unaligned __attribute__((may_alias));
+};
+
+template <class T>
+using Vec = typename VectorOf<T, lanes<T>>::type;
+
+template <class T>
+DNC_INLINE Vec<T> load(const T* p) {
+  return *reinterpret_cast<const typename VectorOf<T, lanes<T>>::unaligned*>(p);
+}
+
+template <class T>
+DNC_INLINE void store(T* p, Vec<T> value) {
+  *reinterpret_cast<typename VectorOf<T, lanes<T>>::unaligned*>(p) = value;
+}
+
+template <class T>
+DNC_INLINE Vec<T> broadcast(T value) {
+  return Vec<T>{} + value;
+}
+
+// bfloat16 is kept as its bits; it is the upper half of a float.
+struct BFloat16 {
+  uint16_t bits;
+};
+
+template <class S>
+struct Accumulator {
+  using type = S;
+};
+template <>
+struct Accumulator<BFloat16> {
+  using type = float;
+};
+
+DNC_INLINE float widen(BFloat16 value) {
+  uint32_t bits = uint32_t(value.bits) << 16;
+  float result;
+  std::memcpy(&result, &bits, sizeof result);
+  return result;
+}
+DNC_INLINE float widen(float value) { return value; }
+DNC_INLINE double widen(double value) { return value; }
+
+DNC_INLINE void narrow(float value, float* result) { *result = value; }
+DNC_INLINE void narrow(double value, double* result) { *result = value; }
+DNC_INLINE void narrow(float value, BFloat16* result) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  // round to nearest, ties to even; a NaN stays one
+  uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  result->bits = uint16_t(value != value ? (bits >> 16) | 0x40u : rounded);
+}
+
+DNC_INLINE Vec<float> load_wide(const float* p) { return load(p); }
+DNC_INLINE Vec<double> load_wide(const double* p) { return load(p); }
+DNC_INLINE void store_narrow(float* p, Vec<float> value) { store(p, value); }
+DNC_INLINE void store_narrow(double* p, Vec<double> value) { store(p, value); }
+
+#if DNC_VECTOR_BYTES == 0
+
+DNC_INLINE float load_wide(const BFloat16* p) { return widen(*p); }
+DNC_INLINE void store_narrow(BFloat16* p, float value) { narrow(value, p); }
+template <class T>
+DNC_INLINE void transpose(Vec<T>*) {}
+template <class T>
+DNC_INLINE Vec<T> sum_each(Vec<T>* rows) {
+  return rows[0];
+}
+
+#else
+
+using Half = VectorOf<uint16_t, lanes<float>>;
+using Word = VectorOf<uint32_t, lanes<float>>;
+
+DNC_INLINE Vec<float> load_wide(const BFloat16* p) {
+  auto half = *reinterpret_cast<const Half::unaligned*>(p);
+  return (Vec<float>)(__builtin_convertvector(half, Word::type) << 16);
+}
+
+DNC_INLINE void store_narrow(BFloat16* p, Vec<float> value) {
+  auto bits = (Word::type)value;
+  auto rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  auto nan = (Word::type)(value != value);
+  auto kept = (nan & ((bits >> 16) | 0x40u)) | (~nan & rounded);
+  *reinterpret_cast<Half::unaligned*>(p) = __builtin_convertvector(kept, Half::type);
+}
+
+template <class V, std::size_t... I>
+DNC_INLINE V interleave(V a, V b, int half, std::index_sequence<I...>) {
+  constexpr int n = sizeof...(I);
+  return half == 0 ? __builtin_shufflevector(a, b, (int(I) / 2 + (int(I) % 2) * n)...)
+                   : __builtin_shufflevector(a, b, (n / 2 + int(I) / 2 + (int(I) % 2) * n)...);
+}
+
+// Add neighbouring lanes; the sums of a fill the lower half, those of b the upper.
+template <class V, std::size_t... I>
+DNC_INLINE V pair_sums(V a, V b, std::index_sequence<I...>) {
+  return __builtin_shufflevector(a, b, (2 * int(I))...) +
+         __builtin_shufflevector(a, b, (2 * int(I) + 1)...);
+}
+
+// Transpose a square of lanes x lanes values in registers.
+template <class T>
+DNC_INLINE void transpose(Vec<T>* rows) {
+  constexpr int n = lanes<T>;
+  constexpr auto index = std::make_index_sequence<n>();
+  DNC_UNROLL for (int stage = 1; stage < n; stage *= 2) {
+    Vec<T> next[n];
+    DNC_UNROLL for (int i = 0; i < n / 2; i++) {
+      next[2 * i] = interleave(rows[i], rows[i + n / 2], 0, index);
+      next[2 * i + 1] = interleave(rows[i], rows[i + n / 2], 1, index);
+    }
+    DNC_UNROLL for (int i = 0; i < n; i++) rows[i] = next[i];
+  }
+}
+
+// Lane i of the result is the sum over the lanes of rows[i].
+template <class T>
+DNC_INLINE Vec<T> sum_each(Vec<T>* rows) {
+  constexpr auto index = std::make_index_sequence<lanes<T>>();
+  DNC_UNROLL for (int n = lanes<T> / 2; n > 0; n /= 2) {
+    DNC_UNROLL for (int i = 0; i < n; i++) {
+      rows[i] = pair_sums(rows[2 * i], rows[2 * i + 1], index);
+    }
+  }
+  return rows[0];
+}
+
+#endif
+
+}  // namespace dnc::DNC_ISA

@@ -1,0 +1,64 @@
+import enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+class DType(enum.Enum):
+    float32 = ...
+    float64 = ...
+    bfloat16 = ...
+
+def instruction_sets() -> list[tuple[str, str | None]]: ...
+
+class Plan:
+    def __init__(
+        self,
+        sources: NDArray[np.int32],
+        targets: NDArray[np.int32],
+        row_block: int,
+        column_block: int,
+    ) -> None: ...
+    def forward(
+        self,
+        isa: str,
+        dtype: DType,
+        x: int,
+        x_batch: int,
+        x_feature: int,
+        weight: int,
+        bias: int,
+        y: int,
+        n_out: int,
+        batch: int,
+        threads: int,
+        /,
+    ) -> None: ...
+    def grad_input(
+        self,
+        isa: str,
+        dtype: DType,
+        grad_y: int,
+        grad_y_batch: int,
+        grad_y_feature: int,
+        weight: int,
+        grad_x: int,
+        n_in: int,
+        batch: int,
+        threads: int,
+        /,
+    ) -> None: ...
+    def grad_weight(
+        self,
+        isa: str,
+        dtype: DType,
+        grad_y: int,
+        grad_y_batch: int,
+        grad_y_feature: int,
+        x: int,
+        x_batch: int,
+        x_feature: int,
+        grad: int,
+        batch: int,
+        threads: int,
+        /,
+    ) -> None: ...

@@ -1,0 +1,151 @@
+"""Compiled kernels for the CPU: AVX-512, AVX2 or scalar code, chosen when the process starts.
+
+Activations may have any strides; results are contiguous. Sums are kept in float32 (float64 for
+float64), in an order that does not depend on the number of threads, which is torch's.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from dnc_sparse.patterns import Pattern
+
+DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
+
+_forced: str | None = None
+
+
+@cache
+def _compiled() -> ModuleType | None:
+    """Import the compiled module; None where it was never built. A broken one raises."""
+    try:
+        from dnc_sparse import _cpu
+    except ModuleNotFoundError as error:
+        if error.name != "dnc_sparse._cpu":
+            raise
+        return None
+    return _cpu
+
+
+def _module() -> ModuleType:
+    module = _compiled()
+    if module is None:
+        raise RuntimeError(f"backend 'cpu' cannot run here: {unavailable()}")
+    return module
+
+
+def unavailable(device: str | None = None, dtype: torch.dtype | None = None) -> str | None:
+    """Why this backend cannot run (here, or on this device and dtype); None when it can."""
+    if _compiled() is None:
+        return (
+            f"dnc_sparse._cpu was not built for Python {platform.python_version()}; "
+            "run `make dev`, or install the wheel"
+        )
+    if device not in (None, "cpu"):
+        return f"it computes on the CPU, not on {device!r}"
+    if dtype is not None and dtype not in DTYPES:
+        return f"{dtype} is not among its dtypes: {', '.join(map(str, DTYPES))}"
+    return None
+
+
+def instruction_sets() -> dict[str, str | None]:
+    """Return the compiled instruction sets, best first, each with why it cannot run, or None."""
+    return dict(_module().instruction_sets())
+
+
+def active_instruction_set() -> str:
+    """Return the name of the instruction set in use."""
+    return _forced or _best_instruction_set()
+
+
+@cache
+def _best_instruction_set() -> str:
+    return next(name for name, reason in instruction_sets().items() if reason is None)
+
+
+@contextmanager
+def use_instruction_set(name: str) -> Iterator[None]:
+    """Compute with the named instruction set inside the block, for tests and comparisons.
+
+    Raises ValueError for an unknown name, RuntimeError when this processor lacks it.
+    """
+    global _forced
+    sets = instruction_sets()
+    if name not in sets:
+        raise ValueError(f"unknown instruction set {name!r}; compiled ones: {', '.join(sets)}")
+    if sets[name] is not None:
+        raise RuntimeError(f"instruction set {name!r} cannot run here: {sets[name]}")
+    before, _forced = _forced, name
+    try:
+        yield
+    finally:
+        _forced = before
+
+
+def forward(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern) -> Tensor:
+    """Return y = x W^T + bias: [batch, n_out]."""
+    y = x.new_empty(x.shape[0], pattern.n_out)
+    weight = weight.contiguous()
+    bias = None if bias is None else bias.contiguous()
+    _plan(pattern).forward(
+        *_mode(x),
+        *_matrix(x),
+        weight.data_ptr(),
+        0 if bias is None else bias.data_ptr(),
+        y.data_ptr(),
+        pattern.n_out,
+        x.shape[0],
+        torch.get_num_threads(),
+    )
+    return y
+
+
+def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
+    """Return grad_y W: [batch, n_in]."""
+    grad_x = grad_y.new_empty(grad_y.shape[0], pattern.n_in)
+    weight = weight.contiguous()
+    _plan(pattern).grad_input(
+        *_mode(grad_y),
+        *_matrix(grad_y),
+        weight.data_ptr(),
+        grad_x.data_ptr(),
+        pattern.n_in,
+        grad_y.shape[0],
+        torch.get_num_threads(),
+    )
+    return grad_x
+
+
+def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
+    """Return each edge's share of grad_y^T x, zero in empty slots: [rows, slots, bo, bi]."""
+    grad = x.new_empty(pattern.weight_shape)
+    _plan(pattern).grad_weight(
+        *_mode(x),
+        *_matrix(grad_y),
+        *_matrix(x),
+        grad.data_ptr(),
+        x.shape[0],
+        torch.get_num_threads(),
+    )
+    return grad
+
+
+def _plan(pattern: Pattern):  # type: ignore[no-untyped-def]
+    return pattern.plan(
+        "cpu", lambda: _module().Plan(pattern.sources, pattern.targets, *pattern.block)
+    )
+
+
+def _mode(x: Tensor) -> tuple[str, object]:
+    return active_instruction_set(), getattr(_module().DType, DTYPES[x.dtype])
+
+
+def _matrix(x: Tensor) -> tuple[int, int, int]:
+    return x.data_ptr(), x.stride(0), x.stride(1)

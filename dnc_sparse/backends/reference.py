@@ -1,0 +1,59 @@
+"""The oracle: a junction in plain torch, for any device and floating dtype.
+
+It writes the weights into a dense [n_out, n_in] buffer and multiplies that, so it is as fast as
+dense arithmetic, never faster, and its memory is the dense layer's.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dnc_sparse.patterns import Pattern
+
+
+def unavailable(device: str | None = None, dtype: torch.dtype | None = None) -> str | None:
+    """Why this backend cannot run (here, or on this device and dtype); None when it can."""
+    if dtype is not None and not dtype.is_floating_point:
+        return f"weights and activations must be floating point, got {dtype}"
+    return None
+
+
+def forward(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern) -> Tensor:
+    """Return y = x W^T + bias: [batch, n_out]."""
+    return torch.nn.functional.linear(x, dense_weight(weight, pattern), bias)
+
+
+def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
+    """Return grad_y W: [batch, n_in]."""
+    return grad_y @ dense_weight(weight, pattern)
+
+
+def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
+    """Return each edge's share of grad_y^T x, zero in empty slots: [rows, slots, bo, bi]."""
+    bo, bi = pattern.block
+    dense = (grad_y.mT @ x).reshape(pattern.rows, bo, pattern.columns, bi).transpose(1, 2)
+    rows, slots, columns = _edges(pattern, x.device)
+    grad = x.new_zeros(pattern.weight_shape)
+    grad[rows, slots] = dense[rows, columns]
+    return grad
+
+
+def dense_weight(weight: Tensor, pattern: Pattern) -> Tensor:
+    """Write the edges' weights into a dense matrix, ignoring empty slots: [n_out, n_in]."""
+    bo, bi = pattern.block
+    rows, slots, columns = _edges(pattern, weight.device)
+    dense = weight.new_zeros(pattern.rows, pattern.columns, bo, bi)
+    dense[rows, columns] = weight[rows, slots]
+    return dense.transpose(1, 2).reshape(pattern.n_out, pattern.n_in)
+
+
+def _edges(pattern: Pattern, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Row, slot and column of every edge block, as index tensors on the device."""
+
+    def build() -> tuple[Tensor, Tensor, Tensor]:
+        sources = torch.from_numpy(pattern.sources.copy()).to(device).long()
+        rows, slots = torch.nonzero(sources >= 0, as_tuple=True)
+        return rows, slots, sources[rows, slots]
+
+    return pattern.plan(("reference", str(device)), build)

@@ -1,0 +1,176 @@
+"""The three functions of a junction, registered with torch once for every backend.
+
+| name   | meaning                                    | shape                 |
+|--------|--------------------------------------------|-----------------------|
+| x      | activations of the left layer              | [batch, n_in]         |
+| weight | one number per edge, in the pattern's slots | [rows, slots, bo, bi] |
+| bias   | one number per right neuron                | [n_out]               |
+| y      | activations of the right layer             | [batch, n_out]        |
+| grad_* | gradient of the loss in *                  | as *                  |
+
+Registered operators take the pattern as its `key` (canonical JSON), so that a compiled or exported
+graph carries all it needs. Each gradient is another of the three functions, so second derivatives
+work as well.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dnc_sparse import backends
+from dnc_sparse.patterns import Pattern
+
+
+@torch.library.custom_op("dnc_sparse::forward", mutates_args=())
+def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: str) -> Tensor:
+    return _backend(x).forward(x, weight, bias, Pattern.from_key(pattern))
+
+
+@torch.library.custom_op("dnc_sparse::grad_input", mutates_args=())
+def _grad_input(grad_y: Tensor, weight: Tensor, pattern: str) -> Tensor:
+    return _backend(grad_y).grad_input(grad_y, weight, Pattern.from_key(pattern))
+
+
+@torch.library.custom_op("dnc_sparse::grad_weight", mutates_args=())
+def _grad_weight(grad_y: Tensor, x: Tensor, pattern: str) -> Tensor:
+    return _backend(x).grad_weight(grad_y, x, Pattern.from_key(pattern))
+
+
+def _backend(x: Tensor) -> backends.Backend:
+    return backends.select(x.device.type, x.dtype)
+
+
+@_forward.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: str) -> Tensor:
+    return x.new_empty(x.shape[0], Pattern.from_key(pattern).n_out)
+
+
+@_grad_input.register_fake
+def _(grad_y: Tensor, weight: Tensor, pattern: str) -> Tensor:
+    return grad_y.new_empty(grad_y.shape[0], Pattern.from_key(pattern).n_in)
+
+
+@_grad_weight.register_fake
+def _(grad_y: Tensor, x: Tensor, pattern: str) -> Tensor:
+    return x.new_empty(Pattern.from_key(pattern).weight_shape)
+
+
+def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, bias, ctx.pattern = inputs
+    # what no gradient needs is not kept: it may be the largest tensor of the layer
+    ctx.save_for_backward(x if weight.requires_grad else None, weight if x.requires_grad else None)
+
+
+def _save_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    grad_y, other, ctx.pattern = inputs
+    ctx.save_for_backward(grad_y, other)
+
+
+def _backward_of_forward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight = ctx.saved_tensors
+    needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
+    return (
+        _grad_input(grad_y, weight, ctx.pattern) if needs_x else None,
+        _grad_weight(grad_y, x, ctx.pattern) if needs_weight else None,
+        grad_y.sum(0) if needs_bias else None,
+        None,
+    )
+
+
+def _backward_of_grad_input(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    grad_y, weight = ctx.saved_tensors
+    needs_grad_y, needs_weight, _ = ctx.needs_input_grad
+    return (
+        _forward(grad, weight, None, ctx.pattern) if needs_grad_y else None,
+        _grad_weight(grad_y, grad, ctx.pattern) if needs_weight else None,
+        None,
+    )
+
+
+def _backward_of_grad_weight(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    grad_y, x = ctx.saved_tensors
+    needs_grad_y, needs_x, _ = ctx.needs_input_grad
+    return (
+        _forward(x, grad, None, ctx.pattern) if needs_grad_y else None,
+        _grad_input(grad_y, grad, ctx.pattern) if needs_x else None,
+        None,
+    )
+
+
+_forward.register_autograd(_backward_of_forward, setup_context=_save_forward)
+_grad_input.register_autograd(_backward_of_grad_input, setup_context=_save_gradient)
+_grad_weight.register_autograd(_backward_of_grad_weight, setup_context=_save_gradient)
+
+
+def forward(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern) -> Tensor:
+    """Return y = x W^T + bias over the pattern's edges: [batch, n_out].
+
+    Under autocast the operands are cast to its dtype first. Raises ValueError for a wrong shape,
+    TypeError for dtypes that differ or are not floating, RuntimeError for tensors on different
+    devices or when no backend can run.
+    """
+    operands = {"x": x, "weight": weight} | ({} if bias is None else {"bias": bias})
+    x, weight, *rest = _autocast(*operands.values())
+    _check(pattern, dict(zip(operands, (x, weight, *rest), strict=True)))
+    return _forward(x, weight, rest[0] if rest else None, pattern.key)
+
+
+def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
+    """Return the gradient in x, grad_y W: [batch, n_in]. Raises as `forward`."""
+    _check(pattern, {"grad_y": grad_y, "weight": weight})
+    return _grad_input(grad_y, weight, pattern.key)
+
+
+def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
+    """Return the gradient of each edge's weight, summed over the batch: [rows, slots, bo, bi].
+
+    Empty slots of a pattern with varying degrees get zero. Raises as `forward`.
+    """
+    _check(pattern, {"x": x, "grad_y": grad_y})
+    return _grad_weight(grad_y, x, pattern.key)
+
+
+def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    # register_autocast would fix one dtype at import; the user's choice is read here instead
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(t.to(dtype) if t.is_floating_point() else t for t in tensors)
+
+
+def _check(pattern: Pattern, tensors: dict[str, Tensor]) -> None:
+    expected: dict[str, tuple[str | int, ...]] = {
+        "x": ("batch", pattern.n_in),
+        "weight": pattern.weight_shape,
+        "bias": (pattern.n_out,),
+        "grad_y": ("batch", pattern.n_out),
+    }
+    first_name, first = next(iter(tensors.items()))
+    for name, tensor in tensors.items():
+        shape = expected[name]
+        fixed = [(i, size) for i, size in enumerate(shape) if size != "batch"]
+        if tensor.dim() != len(shape) or any(tensor.shape[i] != size for i, size in fixed):
+            raise ValueError(
+                f"{name} must be [{', '.join(map(str, shape))}] for {pattern!r}, "
+                f"got {list(tensor.shape)}"
+            )
+        if not tensor.dtype.is_floating_point:
+            raise TypeError(f"{name} must be floating point, got {tensor.dtype}")
+        if tensor.dtype != first.dtype:
+            raise TypeError(
+                f"{name} is {tensor.dtype} but {first_name} is {first.dtype}; "
+                f"convert one, or run under torch.autocast"
+            )
+        if tensor.device != first.device:
+            raise RuntimeError(
+                f"{name} is on {tensor.device} but {first_name} is on {first.device}; "
+                f"move both to one device"
+            )
+    if "grad_y" in tensors and "x" in tensors and first.shape[0] != tensors["grad_y"].shape[0]:
+        raise ValueError(
+            f"x has batch {first.shape[0]} but grad_y has batch {tensors['grad_y'].shape[0]}"
+        )

@@ -1,0 +1,1 @@
+"""Cycle-level model of the FPGA edge processor (not built yet)."""

@@ -1,0 +1,1 @@
+"""Low-complexity architecture search scored with sparse kernels (not built yet)."""

@@ -1,0 +1,177 @@
+// The kernels without Python, for the sanitizers: every instruction set against plain loops, on
+// small integers, so that sums are exact in any order.
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "cpu/plan.h"
+
+namespace {
+
+struct Shape {
+  int64_t rows, columns, row_block, column_block, batch;
+  double density;
+};
+
+float from_bfloat16(uint16_t bits) {
+  const uint32_t wide = uint32_t(bits) << 16;
+  float result;
+  std::memcpy(&result, &wide, sizeof result);
+  return result;
+}
+
+template <class S>
+double value(S v) {
+  return double(v);
+}
+template <>
+double value(uint16_t v) {
+  return from_bfloat16(v);
+}
+
+template <class S>
+S stored(int v) {
+  return S(v);
+}
+template <>
+uint16_t stored(int v) {
+  const float wide = float(v);
+  uint32_t bits;
+  std::memcpy(&bits, &wide, sizeof bits);
+  return uint16_t(bits >> 16);
+}
+
+class Test {
+ public:
+  explicit Test(const Shape& shape, unsigned seed) : s_(shape), random_(seed) {
+    std::bernoulli_distribution edge(shape.density);
+    std::vector<std::vector<int32_t>> row_columns(size_t(shape.rows));
+    std::vector<std::vector<int32_t>> column_slots(size_t(shape.columns));
+    for (auto& columns : row_columns) {
+      for (int32_t c = 0; c < shape.columns; c++) {
+        if (edge(random_)) columns.push_back(c);
+      }
+      slots_ = std::max(slots_, int64_t(columns.size()));
+    }
+    sources_.assign(size_t(shape.rows * slots_), -1);
+    for (int64_t r = 0; r < shape.rows; r++) {
+      const auto& columns = row_columns[size_t(r)];
+      for (size_t k = 0; k < columns.size(); k++) {
+        sources_[size_t(r * slots_) + k] = columns[k];
+        column_slots[size_t(columns[k])].push_back(int32_t(r * slots_ + int64_t(k)));
+        target_slots_ = std::max(target_slots_, int64_t(column_slots[size_t(columns[k])].size()));
+      }
+    }
+    targets_.assign(size_t(shape.columns * target_slots_), -1);
+    for (size_t c = 0; c < column_slots.size(); c++) {
+      std::copy(column_slots[c].begin(), column_slots[c].end(),
+                targets_.begin() + int64_t(c) * target_slots_);
+    }
+  }
+
+  template <class S>
+  bool run(const dnc::Kernels& kernels, dnc::DType dtype, int threads) {
+    const int64_t n_in = s_.columns * s_.column_block, n_out = s_.rows * s_.row_block;
+    const int64_t cells = s_.rows * slots_ * s_.row_block * s_.column_block;
+    const auto x = draw<S>(s_.batch * n_in), grad_y = draw<S>(s_.batch * n_out);
+    const auto weight = draw<S>(cells), bias = draw<S>(n_out);
+    std::vector<S> y(size_t(s_.batch * n_out)), grad_x(size_t(s_.batch * n_in)),
+        grad_weight(size_t(cells), stored<S>(9));
+    const dnc::Plan plan(sources_.data(), targets_.data(), s_.rows, slots_, s_.columns,
+                         target_slots_, s_.row_block, s_.column_block);
+    const dnc::Matrix x_matrix{const_cast<S*>(x.data()), n_in, 1};
+    const dnc::Matrix grad_y_matrix{const_cast<S*>(grad_y.data()), n_out, 1};
+    plan.forward(kernels, dtype, x_matrix, weight.data(), bias.data(), {y.data(), n_out, 1},
+                 s_.batch, threads);
+    plan.grad_input(kernels, dtype, grad_y_matrix, weight.data(), {grad_x.data(), n_in, 1},
+                    s_.batch, threads);
+    plan.grad_weight(kernels, dtype, grad_y_matrix, x_matrix, grad_weight.data(), s_.batch,
+                     threads);
+
+    std::vector<double> y_true(y.size()), grad_x_true(grad_x.size()),
+        grad_w_true(grad_weight.size());
+    for (int64_t b = 0; b < s_.batch; b++) {
+      for (int64_t o = 0; o < n_out; o++) y_true[size_t(b * n_out + o)] = value(bias[size_t(o)]);
+    }
+    for (int64_t at = 0; at < s_.rows * slots_; at++) {
+      if (sources_[size_t(at)] < 0) continue;
+      for (int64_t r = 0; r < s_.row_block; r++) {
+        for (int64_t c = 0; c < s_.column_block; c++) {
+          const size_t w = size_t((at * s_.row_block + r) * s_.column_block + c);
+          const int64_t out = at / slots_ * s_.row_block + r;
+          const int64_t in = sources_[size_t(at)] * s_.column_block + c;
+          for (int64_t b = 0; b < s_.batch; b++) {
+            const size_t xi = size_t(b * n_in + in), yi = size_t(b * n_out + out);
+            y_true[yi] += value(weight[w]) * value(x[xi]);
+            grad_x_true[xi] += value(weight[w]) * value(grad_y[yi]);
+            grad_w_true[w] += value(grad_y[yi]) * value(x[xi]);
+          }
+        }
+      }
+    }
+    return same(y, y_true, "forward") && same(grad_x, grad_x_true, "grad_input") &&
+           same(grad_weight, grad_w_true, "grad_weight");
+  }
+
+ private:
+  template <class S>
+  std::vector<S> draw(int64_t count) {
+    std::uniform_int_distribution<int> small(-1, 1);
+    std::vector<S> result(static_cast<size_t>(count));
+    for (auto& v : result) v = stored<S>(small(random_));
+    return result;
+  }
+
+  template <class S>
+  bool same(const std::vector<S>& result, const std::vector<double>& expected, const char* name) {
+    for (size_t i = 0; i < result.size(); i++) {
+      if (value(result[i]) != expected[i]) {
+        std::printf("%s[%zu] is %g, expected %g\n", name, i, value(result[i]), expected[i]);
+        return false;
+      }
+    }
+    return true;
+  }
+
+  Shape s_;
+  std::mt19937 random_;
+  int64_t slots_ = 0, target_slots_ = 0;
+  std::vector<int32_t> sources_, targets_;
+};
+
+}  // namespace
+
+int main() {
+  const Shape shapes[] = {
+      {1, 1, 1, 1, 1, 1.0},      {7, 9, 1, 1, 3, 0.4},     {130, 300, 1, 1, 70, 0.1},
+      {20, 128, 1, 1, 129, 1.0}, {9, 40, 2, 2, 17, 0.3},   {9, 40, 4, 4, 65, 0.3},
+      {5, 30, 8, 8, 64, 0.5},    {3, 20, 16, 16, 33, 0.5}, {6, 11, 3, 5, 40, 0.5},
+      {4, 5, 1, 1, 0, 0.5},      {4, 5, 1, 1, 4, 0.0},     {3, 50, 4, 1, 130, 0.3}};
+  int passed = 0, failed = 0;
+  for (int i = 0; i < dnc::kInstructionSetCount; i++) {
+    const dnc::InstructionSet& isa = dnc::kInstructionSets[i];
+    if (const char* reason = isa.unavailable()) {
+      std::printf("%s left out: %s\n", isa.kernels->name, reason);
+      continue;
+    }
+    unsigned seed = 0;
+    for (const Shape& shape : shapes) {
+      for (int threads : {1, 2}) {
+        Test test(shape, seed++);
+        const bool good = test.run<float>(*isa.kernels, dnc::DType::float32, threads) &&
+                          test.run<double>(*isa.kernels, dnc::DType::float64, threads) &&
+                          test.run<uint16_t>(*isa.kernels, dnc::DType::bfloat16, threads);
+        good ? passed++ : failed++;
+        if (!good) {
+          std::printf("FAILED on %s: %ld x %ld blocks of %ld x %ld, batch %ld\n", isa.kernels->name,
+                      long(shape.rows), long(shape.columns), long(shape.row_block),
+                      long(shape.column_block), long(shape.batch));
+        }
+      }
+    }
+  }
+  std::printf("kernels: %d passed, %d failed\n", passed, failed);
+  return failed || !passed;
+}

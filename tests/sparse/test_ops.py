@@ -1,0 +1,168 @@
+"""The registered operators: gradients, tracing, autocast, and refusal of what does not fit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support import balanced_tiles, normals, random_blocks, running_on, small_integers
+
+from dnc_sparse import ops
+from dnc_sparse.patterns import Pattern
+
+PATTERNS = {
+    "varying": random_blocks(5, 6, 0.5),
+    "blocks": random_blocks(3, 4, 0.6, (2, 3)),
+    "balanced": balanced_tiles(32, 8, 16, 3),
+}
+
+
+@pytest.mark.parametrize("runner", ["reference", "cpu"])
+@pytest.mark.parametrize("name", PATTERNS)
+def test_first_and_second_derivatives(name: str, runner: str) -> None:
+    pattern = PATTERNS[name]
+    case = normals(pattern, 4, torch.float64)
+    inputs = tuple(t.requires_grad_() for t in (case.x, case.weight, case.bias))
+    used = torch.from_numpy(pattern.sources.copy())[:, :, None, None] >= 0
+
+    def apply(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        # empty slots have no gradient, so they must not be varied either
+        return ops.forward(x, weight * used, bias, pattern)
+
+    with running_on(runner):
+        assert torch.autograd.gradcheck(apply, inputs)
+        assert torch.autograd.gradgradcheck(apply, inputs)
+
+
+@pytest.mark.parametrize("runner", ["reference", "cpu"])
+@pytest.mark.parametrize("name", PATTERNS)
+def test_registration(name: str, runner: str) -> None:
+    pattern = PATTERNS[name]
+    case = normals(pattern, 4, torch.float32)
+    x, weight, bias, grad_y = (
+        t.requires_grad_() for t in (case.x, case.weight, case.bias, case.grad_y)
+    )
+    calls = {
+        "forward": (x, weight, bias, pattern.key),
+        "grad_input": (grad_y, weight, pattern.key),
+        "grad_weight": (grad_y, x, pattern.key),
+    }
+    with running_on(runner):
+        for op, arguments in calls.items():
+            torch.library.opcheck(getattr(torch.ops.dnc_sparse, op), arguments)
+
+
+def test_gradients_equal_the_other_two_functions() -> None:
+    pattern = PATTERNS["balanced"]
+    case = small_integers(pattern, 9, torch.float32)
+    x, weight, bias = (t.requires_grad_() for t in (case.x, case.weight, case.bias))
+    ops.forward(x, weight, bias, pattern).backward(case.grad_y)
+    assert torch.equal(x.grad, ops.grad_input(case.grad_y, weight, pattern))
+    assert torch.equal(weight.grad, ops.grad_weight(case.grad_y, x, pattern))
+    assert torch.equal(bias.grad, case.grad_y.sum(0))
+
+
+def test_only_what_is_asked_for_gets_a_gradient() -> None:
+    pattern = PATTERNS["balanced"]
+    case = normals(pattern, 9, torch.float32)
+    weight = case.weight.requires_grad_()
+    ops.forward(case.x, weight, None, pattern).sum().backward()
+    assert weight.grad is not None
+    assert case.x.grad is None
+    frozen = case.weight.detach()
+    x = case.x.clone().requires_grad_()
+    ops.forward(x, frozen, case.bias, pattern).sum().backward()
+    assert torch.equal(x.grad, ops.grad_input(torch.ones(9, pattern.n_out), frozen, pattern))
+
+
+@pytest.mark.parametrize("device_dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_autocast_uses_the_dtype_of_the_user(device_dtype: torch.dtype) -> None:
+    pattern = PATTERNS["balanced"]
+    case = normals(pattern, 9, torch.float32)
+    weight = case.weight.requires_grad_()
+    with torch.autocast("cpu", dtype=device_dtype):
+        y = ops.forward(case.x, weight, case.bias, pattern)
+    assert y.dtype == device_dtype
+    y.float().sum().backward()
+    assert weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_full_graph_compilation(dynamic: bool) -> None:
+    pattern = PATTERNS["balanced"]
+    case = small_integers(pattern, 9, torch.float32)
+
+    def loss(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return torch.relu(ops.forward(x, weight, None, pattern)).sum()
+
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager", dynamic=dynamic)
+    grads = []
+    for function in (loss, compiled):
+        weight = case.weight.clone().requires_grad_()
+        function(case.x, weight).backward()
+        grads.append(weight.grad)
+    assert torch.equal(*grads)
+
+
+def wrong_calls() -> dict[str, tuple[object, type[Exception], str]]:
+    p = Pattern(4, 2, [[0, 1], [2, 3]])
+    x, weight, bias, grad_y = (t for t in _tensors(p))
+    shape = r"for Pattern\(edges, 4 -> 2, 4 edges.*got "
+    return {
+        "x too wide": (
+            lambda: ops.forward(torch.zeros(3, 5), weight, bias, p),
+            ValueError,
+            rf"^x must be \[batch, 4\] {shape}\[3, 5\]$",
+        ),
+        "x of three dimensions": (
+            lambda: ops.forward(torch.zeros(3, 2, 4), weight, bias, p),
+            ValueError,
+            rf"^x must be \[batch, 4\] {shape}\[3, 2, 4\]$",
+        ),
+        "weight of a dense layer": (
+            lambda: ops.forward(x, torch.zeros(2, 4), bias, p),
+            ValueError,
+            rf"^weight must be \[2, 2, 1, 1\] {shape}\[2, 4\]$",
+        ),
+        "bias too long": (
+            lambda: ops.forward(x, weight, torch.zeros(4), p),
+            ValueError,
+            rf"^bias must be \[2\] {shape}\[4\]$",
+        ),
+        "dtypes differ": (
+            lambda: ops.forward(x, weight.double(), bias, p),
+            TypeError,
+            r"^weight is torch.float64 but x is torch.float32; convert one, or run under",
+        ),
+        "integers": (
+            lambda: ops.forward(x.long(), weight, bias, p),
+            TypeError,
+            r"^x must be floating point, got torch.int64$",
+        ),
+        "devices differ": (
+            lambda: ops.forward(x, weight.to("meta"), bias, p),
+            RuntimeError,
+            r"^weight is on meta but x is on cpu; move both to one device$",
+        ),
+        "batches differ": (
+            lambda: ops.grad_weight(grad_y[:2], x, p),
+            ValueError,
+            r"^x has batch 3 but grad_y has batch 2$",
+        ),
+        "grad_y too wide": (
+            lambda: ops.grad_input(x, weight, p),
+            ValueError,
+            rf"^grad_y must be \[batch, 2\] {shape}\[3, 4\]$",
+        ),
+    }
+
+
+def _tensors(p: Pattern) -> tuple[torch.Tensor, ...]:
+    case = normals(p, 3, torch.float32)
+    return case.x, case.weight, case.bias, case.grad_y
+
+
+@pytest.mark.parametrize("name", wrong_calls())
+def test_refuses(name: str) -> None:
+    call, error, message = wrong_calls()[name]
+    with pytest.raises(error, match=message):
+        call()
