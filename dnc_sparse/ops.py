@@ -59,7 +59,7 @@ def _(grad_y: Tensor, x: Tensor, pattern: str) -> Tensor:
 
 
 def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, bias, ctx.pattern = inputs
+    x, weight, _, ctx.pattern = inputs
     # what no gradient needs is not kept: it may be the largest tensor of the layer
     ctx.save_for_backward(x if weight.requires_grad else None, weight if x.requires_grad else None)
 

@@ -25,30 +25,38 @@ struct GradView {
   bool add;         // to what earlier batch tiles left in grad
 };
 
-// R outputs from `output` on (of one block row, or of R rows of 1x1 edges) x C inputs, given by
-// their place in the list of the row's inputs in this tile; `inputs` of them are left.
-template <class T, int R>
+// R outputs x C inputs, one accumulator each. The outputs are those of one block row from `output`
+// on or, for 1x1 edges, those of R rows. The inputs are a row's inputs in this tile, numbered
+// through its slots from `slot` on; `input` is the first taken, `inputs` their number.
+template <class T, int R, bool blocks>
 DNC_INLINE void grad_group(const GradView<T>& g, int64_t row, int64_t output, int64_t slot,
                            int64_t input, int64_t inputs) {
   constexpr int n = lanes<T>;
   constexpr int C = n / R;
-  const int64_t bo = g.d.row_block, bi = g.d.column_block;
-  const bool blocks = bo * bi > 1;
+  const int64_t bo = blocks ? g.d.row_block : 1, bi = blocks ? g.d.column_block : 1;
   const int64_t used = smaller(C, inputs - input);
+  const int64_t slots = g.d.slots;
   const T* x[n];
   const T* grad_y[R];
+  T* target[C];
   DNC_UNROLL for (int r = 0; r < R; r++) {
-    const int64_t own_row = blocks ? row : row + r;
-    grad_y[r] = g.grad_y + (blocks ? row * bo + output + r : own_row) * kGradBatchTile;
-    DNC_UNROLL for (int c = 0; c < C; c++) {
-      // lanes past the last input repeat it and are not stored
-      const int64_t at = input + smaller(c, used - 1);
-      const uint16_t column = g.d.offset[own_row * g.d.slots + slot + at / bi];
-      x[r * C + c] = g.x + (int64_t(column) * bi + at % bi) * kGradBatchTile;
+    grad_y[r] = g.grad_y + ((blocks ? row * bo + output : row) + r) * kGradBatchTile;
+  }
+  int64_t at = row * slots + slot + input / bi, i = input % bi;
+  DNC_UNROLL for (int c = 0; c < C; c++) {
+    target[c] = g.grad + (at * bo + output) * bi + i;
+    DNC_UNROLL for (int r = 0; r < R; r++) {
+      const int64_t column = g.d.offset[blocks ? at : at + r * slots];
+      x[r * C + c] = g.x + (column * bi + i) * kGradBatchTile;
     }
+    // lanes past the last input repeat it and are not stored
+    const bool more = c + 1 < used;
+    const bool next_slot = i + 1 == bi;
+    at += more && next_slot;
+    i = more ? (next_slot ? 0 : i + 1) : i;
   }
   Vec<T> sum[n];
-  DNC_UNROLL for (int i = 0; i < n; i++) sum[i] = Vec<T>{};
+  DNC_UNROLL for (int j = 0; j < n; j++) sum[j] = Vec<T>{};
   for (int64_t v = 0; v < g.vectors; v++) {
     DNC_UNROLL for (int r = 0; r < R; r++) {
       const Vec<T> value = load(grad_y[r] + v * n);
@@ -57,14 +65,23 @@ DNC_INLINE void grad_group(const GradView<T>& g, int64_t row, int64_t output, in
   }
   T total[n];
   store(total, sum_each<T>(sum));
+  const int64_t next_output = blocks ? bi : slots;
+  if (!blocks && used == C) {
+    // the edges of a row are neighbours in memory
+    DNC_UNROLL for (int r = 0; r < R; r++) {
+      T* edges = target[0] + r * slots;
+      if (g.add) {
+        for (int c = 0; c < C; c++) edges[c] += total[r * C + c];
+      } else {
+        for (int c = 0; c < C; c++) edges[c] = total[r * C + c];
+      }
+    }
+    return;
+  }
   for (int r = 0; r < R; r++) {
     for (int64_t c = 0; c < used; c++) {
-      const int64_t at = input + c;
-      const int64_t own_row = blocks ? row : row + r;
-      const int64_t own_output = blocks ? output + r : 0;
-      T* target =
-          g.grad + ((own_row * g.d.slots + slot + at / bi) * bo + own_output) * bi + at % bi;
-      *target = total[r * C + c] + (g.add ? *target : T(0));
+      T* edge = target[c] + r * next_output;
+      *edge = total[r * C + c] + (g.add ? *edge : T(0));
     }
   }
 }
@@ -74,7 +91,7 @@ void grad_block_row(const GradView<T>& g, int64_t row, int64_t first, int64_t la
                     int64_t inputs) {
   for (int64_t output = first; output + R <= last; output += R) {
     for (int64_t input = 0; input < inputs; input += lanes<T> / R) {
-      grad_group<T, R>(g, row, output, slot, input, inputs);
+      grad_group<T, R, true>(g, row, output, slot, input, inputs);
     }
   }
 }
@@ -102,7 +119,7 @@ int64_t grad_edges(const GradView<T>& g, int64_t row, int64_t last_row) {
   const int64_t slot = g.tile * g.d.per_tile;
   for (; row + R <= last_row; row += R) {
     for (int64_t input = 0; input < g.d.per_tile; input += lanes<T> / R) {
-      grad_group<T, R>(g, row, 0, slot, input, g.d.per_tile);
+      grad_group<T, R, false>(g, row, 0, slot, input, g.d.per_tile);
     }
   }
   return row;
@@ -123,6 +140,7 @@ void grad_tile(const GradView<T>& g, int64_t first_row, int64_t last_row) {
     if constexpr (n >= 4) {
       if (edges <= n / 2) row = grad_edges<T, 2>(g, row, last_row);
     }
+    row = grad_edges<T, 1>(g, row, last_row);
   }
   grad_blocks(g, row, last_row);
 }

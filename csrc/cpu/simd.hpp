@@ -42,7 +42,8 @@ DNC_INLINE void store(T* p, Vec<T> value) {
 
 template <class T>
 DNC_INLINE Vec<T> broadcast(T value) {
-  return Vec<T>{} + value;
+  // subtracting zero, unlike adding it, changes no value, so that nothing but a broadcast is left
+  return value - Vec<T>{};
 }
 
 // bfloat16 is kept as its bits; it is the upper half of a float.

@@ -10,6 +10,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from types import ModuleType
 
 import torch
@@ -26,12 +27,11 @@ _forced: str | None = None
 def _compiled() -> ModuleType | None:
     """Import the compiled module; None where it was never built. A broken one raises."""
     try:
-        from dnc_sparse import _cpu
+        return import_module("dnc_sparse._cpu")
     except ModuleNotFoundError as error:
         if error.name != "dnc_sparse._cpu":
             raise
         return None
-    return _cpu
 
 
 def _module() -> ModuleType:

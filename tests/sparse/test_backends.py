@@ -199,7 +199,10 @@ def test_backend_without_its_module_states_how_to_build_it(monkeypatch: pytest.M
 
 
 def test_environment_names_the_backend_of_a_process() -> None:
-    code = "import torch; from dnc_sparse import backends; print(backends.select('cpu', torch.float32).__name__)"
+    code = (
+        "import torch; from dnc_sparse import backends; "
+        "print(backends.select('cpu', torch.float32).__name__)"
+    )
     for name, result in (("reference", "dnc_sparse.backends.reference"), ("nonsense", "")):
         run = subprocess.run(
             [sys.executable, "-c", code],
