@@ -115,13 +115,15 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern) ->
     operands = {"x": x, "weight": weight} | ({} if bias is None else {"bias": bias})
     x, weight, *rest = _autocast(*operands.values())
     _check(pattern, dict(zip(operands, (x, weight, *rest), strict=True)))
-    return _forward(x, weight, rest[0] if rest else None, pattern.key)
+    y: Tensor = _forward(x, weight, rest[0] if rest else None, pattern.key)
+    return y
 
 
 def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
     """Return the gradient in x, grad_y W: [batch, n_in]. Raises as `forward`."""
     _check(pattern, {"grad_y": grad_y, "weight": weight})
-    return _grad_input(grad_y, weight, pattern.key)
+    grad_x: Tensor = _grad_input(grad_y, weight, pattern.key)
+    return grad_x
 
 
 def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
@@ -130,7 +132,8 @@ def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     Empty slots of a pattern with varying degrees get zero. Raises as `forward`.
     """
     _check(pattern, {"x": x, "grad_y": grad_y})
-    return _grad_weight(grad_y, x, pattern.key)
+    grad: Tensor = _grad_weight(grad_y, x, pattern.key)
+    return grad
 
 
 def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:

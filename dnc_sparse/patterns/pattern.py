@@ -1,15 +1,15 @@
 """The fixed set of edges of one junction.
 
-| name    | meaning                                                  | shape                       |
-|---------|----------------------------------------------------------|-----------------------------|
-| n_in    | left neurons                                             |                             |
-| n_out   | right neurons                                            |                             |
-| bo, bi  | an edge block: bo right neurons x bi left neurons        |                             |
-| rows    | right block rows, n_out / bo                             |                             |
-| columns | left block columns, n_in / bi                            |                             |
-| slots   | block slots per row, the largest count of any row        |                             |
-| sources | left block column of each slot, ascending, -1 past count | [rows, slots]               |
-| targets | flat slot (row * slots + slot) of each edge of a column  | [columns, max count], -1 pad |
+| name    | meaning                                                   | shape                     |
+|---------|-----------------------------------------------------------|---------------------------|
+| n_in    | left neurons                                              |                           |
+| n_out   | right neurons                                             |                           |
+| bo, bi  | an edge block: bo right neurons x bi left neurons         |                           |
+| rows    | right block rows, n_out / bo                              |                           |
+| columns | left block columns, n_in / bi                             |                           |
+| slots   | block slots per row, the largest count of any row         |                           |
+| sources | left block column of each slot, ascending, -1 past count  | [rows, slots]             |
+| targets | flat slot (row * slots + slot) of a column's edges, or -1 | [columns, largest degree] |
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ class Rng:
 
     def permutation(self, n: int) -> NDArray[np.int64]:
         """Draw one uniform permutation of 0..n-1: [n]."""
-        return self.permutations(1, n)[0]
+        drawn: NDArray[np.int64] = self.permutations(1, n)[0]
+        return drawn
 
     def integers(self, n: int, *shape: int) -> NDArray[np.int64]:
         """Draw uniform integers in 0..n-1 of the given shape."""
