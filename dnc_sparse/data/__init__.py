@@ -1,0 +1,24 @@
+"""Data sets: Morse symbols (generated), MNIST, Fashion-MNIST, word counts, your own .npz."""
+
+from dnc_sparse.data.catalogue import available, load
+from dnc_sparse.data.dataset import DataSet, Split, pad_features
+from dnc_sparse.data.difficulty import Difficulty, morse_difficulty
+from dnc_sparse.data.files import DataFile, find_file
+from dnc_sparse.data.idx import read_idx
+from dnc_sparse.data.morse_frames import morse
+from dnc_sparse.data.texts import bag_of_words
+
+__all__ = [
+    "DataFile",
+    "DataSet",
+    "Difficulty",
+    "Split",
+    "available",
+    "bag_of_words",
+    "find_file",
+    "load",
+    "morse",
+    "morse_difficulty",
+    "pad_features",
+    "read_idx",
+]

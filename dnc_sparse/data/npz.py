@@ -1,0 +1,125 @@
+"""Read .npz archives: a user's own data set, and the checks every archive gets.
+
+Keys of a custom set: x_train, y_train, x_test, y_test, and optionally x_val, y_val, class_names.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Collection, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dnc_sparse.data.dataset import DataSet, Split
+
+REQUIRED = ("x_train", "y_train", "x_test", "y_test")
+OPTIONAL = ("x_val", "y_val", "class_names")
+# RuntimeError: damage that zipfile takes for encryption or an unknown compression
+UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
+REWRITE = "write it again from numeric arrays with numpy.savez_compressed"
+
+
+def custom(path: Path | str) -> DataSet:
+    """Read a user's own data set from an .npz file.
+
+    x_*: [samples, ...], flattened to [samples, features]; uint8 is scaled to [0, 1] by 1 / 255,
+    floating point is taken as it is. y_*: [samples] of integers from 0. Without `class_names` the
+    number of classes is the largest label + 1. Raises ValueError, naming the file and the key, for
+    an unreadable archive, missing keys, other shapes or dtypes, and labels out of range.
+    """
+    arrays = read_npz(path, REQUIRED, OPTIONAL)
+    if ("x_val" in arrays) != ("y_val" in arrays):
+        raise ValueError(f"{path} has only one of x_val and y_val; give both or neither")
+    try:
+        return _build(Path(path).stem, arrays)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_npz(
+    path: Path | str, required: Collection[str], optional: Collection[str] = ()
+) -> dict[str, NDArray[Any]]:
+    """Return the named arrays of an .npz archive, never unpickling anything.
+
+    Raises FileNotFoundError without the file and ValueError for a file that is no archive, is
+    damaged, holds Python objects or lacks a required key.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} does not exist; give the path of an .npz file")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{path} is not an .npz archive, or is truncated: no zip directory in its "
+            f"{Path(path).stat().st_size} bytes; {REWRITE}"
+        )
+    try:
+        # numpy leaves a file it opened itself open when the zip directory is damaged
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            present = list(archive)
+            wanted = [key for key in (*required, *optional) if key in present]
+            arrays = {key: np.asarray(archive[key]) for key in wanted}
+    except UNREADABLE as error:
+        raise ValueError(f"{path} is damaged or not numeric: {error}; {REWRITE}") from error
+    missing = [key for key in required if key not in arrays]
+    if missing:
+        raise ValueError(
+            f"{path} lacks {', '.join(missing)}; it has {', '.join(present) or 'no arrays'}"
+        )
+    return arrays
+
+
+def strings(array: NDArray[Any]) -> tuple[str, ...]:
+    """Return the entries of an array of bytes or text as text."""
+    return tuple(item.decode() if isinstance(item, bytes) else str(item) for item in array)
+
+
+def _build(name: str, arrays: Mapping[str, NDArray[Any]]) -> DataSet:
+    parts = [part for part in ("train", "val", "test") if f"x_{part}" in arrays]
+    splits = {
+        part: Split(
+            _features(f"x_{part}", arrays[f"x_{part}"]), _labels(f"y_{part}", arrays[f"y_{part}"])
+        )
+        for part in parts
+    }
+    class_names = strings(arrays["class_names"]) if "class_names" in arrays else ()
+    largest = max((int(split.y.max()) for split in splits.values() if len(split)), default=0)
+    n_classes = len(class_names) or largest + 1
+    x_train = arrays["x_train"]
+    image_shape = (x_train.shape[1], x_train.shape[2]) if x_train.ndim == 3 else None
+    return DataSet(
+        name,
+        splits["train"],
+        splits["test"],
+        splits.get("val"),
+        n_classes,
+        class_names,
+        image_shape,
+    )
+
+
+def _features(key: str, array: NDArray[Any]) -> torch.Tensor:
+    if array.ndim < 2:
+        raise ValueError(f"{key} must be [samples, features], got {list(array.shape)}")
+    if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(
+            f"{key} is {array.dtype}; give floating point, taken as it is, "
+            f"or uint8, scaled to [0, 1]"
+        )
+    # a value too large for float32 becomes infinite, which Split refuses by its place
+    with np.errstate(over="ignore"):
+        flat = array.reshape(len(array), prod(array.shape[1:])).astype(np.float32)
+    return torch.from_numpy(flat / np.float32(255) if array.dtype == np.uint8 else flat)
+
+
+def _labels(key: str, array: NDArray[Any]) -> torch.Tensor:
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(
+            f"{key} must be [samples] of integers, got {list(array.shape)} {array.dtype}; "
+            f"one-hot labels become numbers by argmax(axis=1)"
+        )
+    return torch.from_numpy(array.astype(np.int64))

@@ -1,0 +1,96 @@
+"""Patterns by approximate density: what layers ask for."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from dnc_sparse.patterns.banked import clash_free, cyclic
+from dnc_sparse.patterns.families import random, regular
+from dnc_sparse.patterns.feasible import (
+    Block,
+    exact_slots,
+    nearest_slots,
+    slot_step,
+    slots_around,
+)
+from dnc_sparse.patterns.pattern import Pattern, as_block, check_sizes
+
+FAMILIES = ("auto", "clash_free", "cyclic", "regular", "random")
+NOTABLE_CHANGE = 0.1
+
+
+def nearest(
+    n_in: int,
+    n_out: int,
+    *,
+    density: float | None = None,
+    fan_in: int | None = None,
+    fan_out: int | None = None,
+    family: str = "auto",
+    block: Block = 1,
+    seed: int = 0,
+    **options: Any,
+) -> Pattern:
+    """Draw a pattern of the density nearest to the one asked for; degrees given are met exactly.
+
+    `family` is "clash_free", "cyclic", "regular", "random", or "auto": clash_free where that fan_in
+    allows equal fan_outs, regular otherwise. `options` (banks, kind, dither, bank_map) go to it.
+    A density is rounded to the nearest whole fan_in that the family can have, at least one block;
+    a change by more than a tenth of the request is a UserWarning.
+
+    Raises ValueError for an unknown family, a density outside 0..1, degrees that are infeasible,
+    and options without banks to apply to.
+    """
+    if family not in FAMILIES:
+        raise ValueError(f"unknown pattern family {family!r}; choose one of {', '.join(FAMILIES)}")
+    size = as_block(block)
+    check_sizes(n_in, n_out, size)
+    wishes = {"fan_in": fan_in, "fan_out": fan_out}
+    if density is not None and fan_in is None and fan_out is None:
+        if not 0 < density <= 1:
+            raise ValueError(f"density must be above 0 and at most 1, got {density:g}")
+        if family == "random":
+            _refuse_options(family, options)
+            return random(n_in, n_out, density=density, block=size, seed=seed)
+        constant = family in ("clash_free", "cyclic")
+        step = slot_step(n_in, n_out, size, constant_degrees=constant)
+        slots = nearest_slots(density * (n_in // size[1]), n_in // size[1], step)
+        _warn_if_far(n_in, n_out, density, slots, step, size)
+    else:
+        slots = exact_slots(n_in, n_out, size, **wishes, density=density, constant_degrees=False)
+    exact = slots % slot_step(n_in, n_out, size, constant_degrees=True) == 0
+    chosen = ("clash_free" if exact else "regular") if family == "auto" else family
+    arguments = {"fan_in": slots * size[1], "block": size, "seed": seed}
+    if chosen == "clash_free":
+        return clash_free(n_in, n_out, **arguments, **options)
+    if chosen == "cyclic":
+        return cyclic(n_in, n_out, **arguments, **options)
+    _refuse_options(chosen, options)
+    if chosen == "random":
+        return random(n_in, n_out, density=slots * size[1] / n_in, block=size, seed=seed)
+    return regular(n_in, n_out, **arguments)
+
+
+def _refuse_options(family: str, options: dict[str, Any]) -> None:
+    if options:
+        raise ValueError(
+            f"a {family} pattern takes no {', '.join(options)}; leave them out, or choose the "
+            f"clash_free family and a density at which it exists"
+        )
+
+
+def _warn_if_far(
+    n_in: int, n_out: int, density: float, slots: int, step: int, block: tuple[int, int]
+) -> None:
+    columns = n_in // block[1]
+    if abs(slots / columns - density) <= NOTABLE_CHANGE * density:
+        return
+    around = slots_around(density * columns, columns, step)
+    near = " and ".join(f"{value / columns:.4g}" for value in around if value is not None)
+    warnings.warn(
+        f"density {density:g} of a {n_in} -> {n_out} junction becomes {slots / columns:.4g}; "
+        f"feasible neighbours: {near}",
+        UserWarning,
+        stacklevel=3,
+    )
