@@ -31,40 +31,51 @@ struct TileView {
   }
 };
 
-// 1x1 edges: G rows at once with the same number of edges, V vectors of samples from `sample` on.
+// 1x1 edges: G rows at once with the same number of edges, V vectors of samples. Offsets and
+// weights of the next row are `slots` further on.
 template <class T, int G, int V>
-DNC_INLINE void edge_rows(const TileView<T>& t, int64_t row, int64_t edges, int64_t sample) {
+DNC_INLINE void edge_rows(const T* x, const T* weight, const uint16_t* offset, int64_t slots,
+                          int64_t edges, T* y) {
   constexpr int n = lanes<T>;
   Vec<T> sum[G][V];
-  const uint16_t* offset[G];
-  const T* weight[G];
   DNC_UNROLL for (int g = 0; g < G; g++) {
-    const int64_t at = (row + g) * t.d.slots + t.first_slot(row + g);
-    offset[g] = t.d.offset + at;
-    weight[g] = t.weight + at;
-    const T* y = t.y + (row + g - t.first_row) * kBatchTile + sample;
-    DNC_UNROLL for (int v = 0; v < V; v++) sum[g][v] = load(y + v * n);
+    DNC_UNROLL for (int v = 0; v < V; v++) sum[g][v] = load(y + g * kBatchTile + v * n);
   }
   for (int64_t e = 0; e < edges; e++) {
     DNC_UNROLL for (int g = 0; g < G; g++) {
-      const T* x = t.x + int64_t(offset[g][e]) * kBatchTile + sample;
-      const Vec<T> w = broadcast(weight[g][e]);
-      DNC_UNROLL for (int v = 0; v < V; v++) sum[g][v] += w * load(x + v * n);
+      const T* value = x + int64_t(offset[g * slots + e]) * kBatchTile;
+      const Vec<T> w = broadcast(weight[g * slots + e]);
+      DNC_UNROLL for (int v = 0; v < V; v++) sum[g][v] += w * load(value + v * n);
     }
   }
   DNC_UNROLL for (int g = 0; g < G; g++) {
-    T* y = t.y + (row + g - t.first_row) * kBatchTile + sample;
-    DNC_UNROLL for (int v = 0; v < V; v++) store(y + v * n, sum[g][v]);
+    DNC_UNROLL for (int v = 0; v < V; v++) store(y + g * kBatchTile + v * n, sum[g][v]);
   }
 }
 
 template <class T, int V>
 void edge_tile(const TileView<T>& t, int64_t sample) {
+  // what the loop needs stays in registers: the compiler cannot know that y is not the plan
+  constexpr int G = DNC_VECTOR_BYTES == 64 ? 4 : 2;
+  const int64_t slots = t.d.slots, edges = t.d.per_tile;
+  const T* x = t.x + sample;
+  T* y = t.y + sample;
   int64_t row = t.first_row;
-  if (t.d.per_tile) {
-    for (; row + 2 <= t.last_row; row += 2) edge_rows<T, 2, V>(t, row, t.d.per_tile, sample);
+  if (edges) {
+    const int64_t at = row * slots + t.tile * edges;
+    const T* weight = t.weight + at;
+    const uint16_t* offset = t.d.offset + at;
+    for (; row + G <= t.last_row; row += G) {
+      edge_rows<T, G, V>(x, weight, offset, slots, edges, y);
+      weight += G * slots;
+      offset += G * slots;
+      y += G * kBatchTile;
+    }
   }
-  for (; row < t.last_row; row++) edge_rows<T, 1, V>(t, row, t.slot_count(row), sample);
+  for (; row < t.last_row; row++, y += kBatchTile) {
+    const int64_t at = row * slots + t.first_slot(row);
+    edge_rows<T, 1, V>(x, t.weight + at, t.d.offset + at, slots, t.slot_count(row), y);
+  }
 }
 
 // Blocks: R outputs of one block row share every vector of x they read.
@@ -169,8 +180,9 @@ void multiply(const Direction& d, const Matrix& x, const void* weight, const voi
   const int64_t l2_rows = 262144 / (kBatchTile * d.row_block * int64_t(sizeof(T)));
   const int64_t batch_tiles = divide_up(batch, kBatchTile);
   const int64_t chunks_for_threads = batch_tiles ? divide_up(threads, batch_tiles) : 1;
-  int64_t chunk = smaller(l2_rows > 2 ? l2_rows : 2, divide_up(d.rows, chunks_for_threads));
-  chunk = round_up(chunk, 2);
+  int64_t chunk = smaller(l2_rows > 4 ? l2_rows : 4, divide_up(d.rows, chunks_for_threads));
+  // rows are computed four at a time
+  chunk = round_up(chunk, 4);
   const int64_t chunks = divide_up(d.rows, chunk);
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (int64_t unit = 0; unit < batch_tiles * chunks; unit++) {

@@ -105,16 +105,22 @@ template <class T>
 void Plan::transpose_weight(const T* weight, T* result, int threads) const {
   const Direction& d = backward_.direction();
   const int64_t bo = d.column_block, bi = d.row_block, cells = bo * bi;
+  const int32_t* targets = targets_.data();
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (int64_t tile = 0; tile < d.tiles; tile++) {
     for (int64_t row = 0; row < d.rows; row++) {
       const int64_t first = d.per_tile ? tile * d.per_tile : d.start[tile * d.rows + row];
       const int64_t last = d.per_tile ? first + d.per_tile : d.start[(tile + 1) * d.rows + row];
-      for (int64_t slot = row * d.slots + first; slot < row * d.slots + last; slot++) {
-        const T* from = weight + targets_[size_t(slot)] * cells;
-        T* to = result + slot * cells;
+      const int64_t from = row * d.slots + first, to = row * d.slots + last;
+      if (cells == 1) {
+        for (int64_t slot = from; slot < to; slot++) result[slot] = weight[targets[slot]];
+        continue;
+      }
+      for (int64_t slot = from; slot < to; slot++) {
+        const T* block = weight + targets[slot] * cells;
+        T* turned = result + slot * cells;
         for (int64_t o = 0; o < bo; o++) {
-          for (int64_t i = 0; i < bi; i++) to[i * bo + o] = from[o * bi + i];
+          for (int64_t i = 0; i < bi; i++) turned[i * bo + o] = block[o * bi + i];
         }
       }
     }
