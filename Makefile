@@ -29,7 +29,7 @@ $(VENV)/installed: pyproject.toml constraints.txt CMakeLists.txt $(CPP)
 dev: $(VENV)/installed
 
 demo: dev
-	@$(BIN)/dnc-sparse compare --out runs/demo --overwrite
+	@$(BIN)/dnc-sparse demo
 
 check: dev
 	@$(BIN)/ruff check .
@@ -46,9 +46,10 @@ format: dev
 test: dev
 	@$(BIN)/pytest
 
-sanitize: $(CPP) $(CPP_TESTS)
-	@cmake -S . -B build/sanitize -DDNC_SANITIZE=ON -DDNC_PYTHON=OFF -DCMAKE_BUILD_TYPE=RelWithDebInfo
-	@cmake --build build/sanitize --parallel
+sanitize: dev
+	@$(BIN)/cmake -S . -B build/sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+		-DDNC_SANITIZE=ON -DDNC_PYTHON=OFF -DCMAKE_BUILD_TYPE=RelWithDebInfo
+	@$(BIN)/cmake --build build/sanitize
 	@build/sanitize/test_kernels
 
 wheel-test: dev

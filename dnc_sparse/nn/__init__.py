@@ -1,0 +1,18 @@
+"""Sparse layers and models for PyTorch, and `sparsify`, which puts them into any model."""
+
+from dnc_sparse.nn.fused import avoid_fused_encoder
+from dnc_sparse.nn.init import he_normal_
+from dnc_sparse.nn.linear import SparseLinear
+from dnc_sparse.nn.mlp import SparseMLP
+from dnc_sparse.nn.report import Report, ReportRow
+from dnc_sparse.nn.sparsify import sparsify
+
+__all__ = [
+    "Report",
+    "ReportRow",
+    "SparseLinear",
+    "SparseMLP",
+    "avoid_fused_encoder",
+    "he_normal_",
+    "sparsify",
+]

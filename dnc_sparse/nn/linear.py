@@ -1,0 +1,261 @@
+"""A linear layer that stores and multiplies only the edges of its pattern.
+
+| name   | meaning                                                   | shape                 |
+|--------|-----------------------------------------------------------|-----------------------|
+| x      | activations of the left layer                             | [..., n_in]           |
+| weight | one number per edge, in the pattern's slots (`Pattern`)   | [rows, slots, bo, bi] |
+| bias   | one number per right neuron                               | [n_out]               |
+| y      | activations of the right layer                            | [..., n_out]          |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from dnc_sparse import ops
+from dnc_sparse.backends import reference
+from dnc_sparse.nn.state import decode_pattern, encode_pattern, mismatch
+from dnc_sparse.patterns import Pattern, nearest
+
+FanIn = Literal["sparse", "dense"]
+
+
+class SparseLinear(nn.Module):
+    """`nn.Linear` over a pattern fixed before training: y = x W^T + bias on its edges only.
+
+    Give one of `density` (rounded to the nearest that the shape allows, with a warning when that
+    changes it by more than 10 %), `fan_in`, `fan_out` (both exact) or a `pattern`; `family`,
+    `block`, `seed` and any further `options` choose among patterns as in `patterns.nearest`.
+    `init_fan_in` says which fan-in sets the initial weights' spread: the edges a neuron really has
+    ("sparse", the default) or n_in, the rule of the pre-defined sparsity papers ("dense").
+
+    A `state_dict` holds weight, bias and a record of the pattern; loading weights of another
+    pattern is an error. Slots that an irregular pattern leaves empty hold zeros and get zero
+    gradients.
+
+    Raises ValueError when no pattern or more than one is asked for, or none exists.
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        density: float | None = None,
+        *,
+        fan_in: int | None = None,
+        fan_out: int | None = None,
+        block: int | tuple[int, int] = 1,
+        bias: bool = True,
+        pattern: Pattern | None = None,
+        family: str = "auto",
+        seed: int = 0,
+        init_fan_in: FanIn = "sparse",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        degrees: dict[str, Any] = {"density": density, "fan_in": fan_in, "fan_out": fan_out}
+        _check_one(degrees | {"pattern": pattern})
+        check_fan_in_rule(init_fan_in)
+        if pattern is None:
+            choice = {"family": family, "block": block, "seed": seed, **options}
+            pattern = nearest(n_in, n_out, **degrees, **choice)
+        if (pattern.n_in, pattern.n_out) != (n_in, n_out):
+            raise ValueError(
+                f"{pattern!r} does not fit a layer {n_in} -> {n_out}; "
+                f"build one for these sizes, or the layer for the pattern's"
+            )
+        self.pattern = pattern
+        self.init_fan_in: FanIn = init_fan_in
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.weight = nn.Parameter(torch.empty(pattern.weight_shape, **place))
+        self.register_parameter("bias", nn.Parameter(torch.empty(n_out, **place)) if bias else None)
+        self.reset_parameters()
+
+    @property
+    def in_features(self) -> int:
+        """Left neurons, under the name `nn.Linear` gives them."""
+        return self.pattern.n_in
+
+    @property
+    def out_features(self) -> int:
+        """Right neurons, under the name `nn.Linear` gives them."""
+        return self.pattern.n_out
+
+    @property
+    def n_edges(self) -> int:
+        """Connections, one weight each."""
+        return self.pattern.n_edges
+
+    @property
+    def density(self) -> float:
+        """Edges / (n_in * n_out), as it is, not as it was asked for."""
+        return self.pattern.density
+
+    def reset_parameters(self) -> None:
+        """Draw weight and bias uniformly within 1 / sqrt(fan_in), as `nn.Linear` does."""
+        fan_in = row_fan_in(self, self.init_fan_in)
+        bound = fan_in.clamp(min=1).rsqrt() * (fan_in > 0)
+        with torch.no_grad():
+            self.weight.uniform_(-1, 1).mul_(bound[:, None, None, None])
+            clear_empty_slots_(self)
+            if self.bias is not None:
+                self.bias.uniform_(-1, 1).mul_(bound.repeat_interleave(self.pattern.block[0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return y: [..., n_out] for x: [..., n_in], any leading sizes, none included.
+
+        Raises as `ops.forward`.
+        """
+        if x.dim() == 2:
+            return ops.forward(x, self.weight, self.bias, self.pattern)
+        rows = x.flatten(0, -2) if x.dim() > 2 else x.reshape(1, -1)
+        y = ops.forward(rows, self.weight, self.bias, self.pattern)
+        return y.reshape(*x.shape[:-1], self.pattern.n_out)
+
+    def extra_repr(self) -> str:
+        """Sizes, density and pattern family for `repr`."""
+        pattern, (bo, bi) = self.pattern, self.pattern.block
+        block = "" if (bo, bi) == (1, 1) else f", block={bo}x{bi}"
+        return (
+            f"{pattern.n_in}, {pattern.n_out}, density={pattern.density:.4g}, "
+            f"fan_in={pattern.fan_in}, family={pattern.spec['family']}{block}, "
+            f"bias={self.bias is not None}"
+        )
+
+    @classmethod
+    def from_dense(
+        cls, linear: nn.Linear, density: float | None = None, **choice: Any
+    ) -> SparseLinear:
+        """Keep of a dense layer the weights that lie on a pattern's edges, and its bias.
+
+        The pattern is chosen by the arguments of `SparseLinear`, `pattern=` among them. Weights are
+        copied as they are: no rescaling, no training.
+        """
+        place = {"device": linear.weight.device, "dtype": linear.weight.dtype}
+        layer = cls(
+            *(linear.in_features, linear.out_features, density),
+            **{**choice, "bias": linear.bias is not None, **place},
+        )
+        (bo, bi), pattern = layer.pattern.block, layer.pattern
+        blocks = linear.weight.detach().reshape(pattern.rows, bo, pattern.columns, bi)
+        columns = torch.from_numpy(pattern.sources.clip(min=0)).long().to(blocks.device)
+        rows = torch.arange(pattern.rows, device=blocks.device)[:, None]
+        with torch.no_grad():
+            layer.weight.copy_(blocks.transpose(1, 2)[rows, columns])
+            clear_empty_slots_(layer)
+            if layer.bias is not None:
+                layer.bias.copy_(linear.bias)
+        return layer
+
+    def to_dense(self) -> nn.Linear:
+        """Return an `nn.Linear` that computes the same: zero weights where there is no edge."""
+        # on the meta device nothing is drawn, so the global random state stays as it is
+        linear = nn.Linear(
+            *(self.in_features, self.out_features, self.bias is not None),
+            device="meta",
+            dtype=self.weight.dtype,
+        ).to_empty(device=self.weight.device)
+        with torch.no_grad():
+            linear.weight.copy_(reference.dense_weight(self.weight, self.pattern))
+            if self.bias is not None:
+                linear.bias.copy_(self.bias)
+        return linear
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Tensor], prefix: str = "") -> SparseLinear:
+        """Rebuild a layer, its pattern included, from its own `state_dict`.
+
+        `prefix` selects the layer inside a larger model's state, such as "net.0.".
+
+        Raises ValueError when the weight or the pattern record is missing or damaged.
+        """
+        missing = [
+            n for n in ("weight", "_extra_state") if not torch.is_tensor(state.get(prefix + n))
+        ]
+        if missing:
+            raise ValueError(f"the state holds no {' and no '.join(prefix + n for n in missing)}")
+        pattern, weight = decode_pattern(state[prefix + "_extra_state"]), state[prefix + "weight"]
+        layer = cls(
+            *(pattern.n_in, pattern.n_out),
+            pattern=pattern,
+            bias=prefix + "bias" in state,
+            device=weight.device,
+            dtype=weight.dtype,
+        )
+        names = ("weight", "bias", "_extra_state")
+        layer.load_state_dict({n: state[prefix + n] for n in names if prefix + n in state})
+        return layer
+
+    def get_extra_state(self) -> Tensor:
+        """Return the record of the pattern for `state_dict`: uint8 [bytes]."""
+        return encode_pattern(self.pattern)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Do nothing: `_load_from_state_dict` has compared the record with the pattern."""
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: Mapping[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        reason = self._foreign(state_dict, prefix)
+        if reason is not None:
+            error_msgs.append(f"{prefix.rstrip('.') or type(self).__name__}: {reason}")
+            return
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+    def _foreign(self, state: Mapping[str, Any], prefix: str) -> str | None:
+        """Say why the weights of a state may not be loaded; None when they may."""
+        record = state.get(prefix + "_extra_state")
+        if torch.is_tensor(record):
+            return mismatch(self.pattern, record)
+        if prefix + "weight" in state:
+            return (
+                f"the weights come without the record of their pattern ({prefix}_extra_state); "
+                f"a dense layer's are taken by SparseLinear.from_dense"
+            )
+        return None
+
+
+def row_fan_in(layer: SparseLinear, rule: FanIn) -> Tensor:
+    """Return the fan-in that scales each block row's initial weights: [rows]."""
+    pattern, weight = layer.pattern, layer.weight
+    if rule == "dense":
+        return weight.new_full((pattern.rows,), pattern.n_in)
+    return torch.from_numpy(pattern.counts * pattern.block[1]).to(weight)
+
+
+def clear_empty_slots_(layer: SparseLinear) -> None:
+    """Set the weights of slots without an edge to zero, in place."""
+    filled = torch.from_numpy(layer.pattern.sources >= 0).to(layer.weight.device)
+    with torch.no_grad():
+        layer.weight.mul_(filled[:, :, None, None])
+
+
+def check_fan_in_rule(rule: str) -> None:
+    """Raise ValueError unless the rule is "sparse" or "dense"."""
+    if rule not in get_args(FanIn):
+        raise ValueError(f"unknown fan-in rule {rule!r}; choose 'sparse' or 'dense'")
+
+
+def _check_one(choices: Mapping[str, object]) -> None:
+    given = [name for name, value in choices.items() if value is not None]
+    if len(given) != 1:
+        got = " and ".join(given) if given else "none"
+        raise ValueError(f"give exactly one of {', '.join(choices)}; got {got}")

@@ -1,0 +1,35 @@
+"""The examples about layers run as they stand and show what they say."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture
+def show(capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    def run(name: str) -> str:
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_sparse_layer(show) -> None:  # type: ignore[no-untyped-def]
+    text = show("sparse_layer.py")
+    assert "2 of 2 layers replaced" in text
+    first, *_, last = map(float, re.findall(r"loss ([\d.]+)", text))
+    assert last < 0.7 * first
+
+
+def test_sparsify_transformer(show) -> None:  # type: ignore[no-untyped-def]
+    text = show("sparsify_transformer.py")
+    assert "4 of 7 layers replaced" in text
+    # always answering 9 would be right for 46 % of the positions
+    (accuracy,) = map(float, re.findall(r"sequences: ([\d.]+)%", text))
+    assert accuracy > 90
