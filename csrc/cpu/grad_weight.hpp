@@ -1,7 +1,7 @@
 // grad[edge] = sum over the batch of grad_y[right] * x[left].
 //
 // for each panel of samples:
-//   pack grad_y once, shared by all threads: [batch tiles][outputs][128 samples]
+//   pack grad_y once, shared by all threads: [batch tiles][outputs][batch_tile]
 //   for each unit (a tile of columns x a chunk of rows), on one thread:
 //     for each batch tile: pack x, then for each group of `lanes` edges (R outputs x C inputs):
 //       one accumulator per edge, samples in the lanes; reduce all of them to one vector of sums
@@ -18,8 +18,8 @@ template <class T>
 struct GradView {
   const Direction& d;
   int64_t tile;
-  const T* x;       // [columns of the tile * column_block][kGradBatchTile]
-  const T* grad_y;  // [outputs][kGradBatchTile]
+  const T* x;       // [columns of the tile * column_block][batch_tile]
+  const T* grad_y;  // [outputs][batch_tile]
   T* grad;          // [rows][slots][row_block][column_block]
   int64_t vectors;  // of samples
   bool add;         // to what earlier batch tiles left in grad
@@ -35,19 +35,19 @@ DNC_INLINE void grad_group(const GradView<T>& g, int64_t row, int64_t output, in
   constexpr int C = n / R;
   const int64_t bo = blocks ? g.d.row_block : 1, bi = blocks ? g.d.column_block : 1;
   const int64_t used = smaller(C, inputs - input);
-  const int64_t slots = g.d.slots;
+  const int64_t slots = g.d.slots, samples = g.d.batch_tile;
   const T* x[n];
   const T* grad_y[R];
   T* target[C];
   DNC_UNROLL for (int r = 0; r < R; r++) {
-    grad_y[r] = g.grad_y + ((blocks ? row * bo + output : row) + r) * kGradBatchTile;
+    grad_y[r] = g.grad_y + ((blocks ? row * bo + output : row) + r) * samples;
   }
   int64_t at = row * slots + slot + input / bi, i = input % bi;
   DNC_UNROLL for (int c = 0; c < C; c++) {
     target[c] = g.grad + (at * bo + output) * bi + i;
     DNC_UNROLL for (int r = 0; r < R; r++) {
       const int64_t column = g.d.offset[blocks ? at : at + r * slots];
-      x[r * C + c] = g.x + (column * bi + i) * kGradBatchTile;
+      x[r * C + c] = g.x + (column * bi + i) * samples;
     }
     // lanes past the last input repeat it and are not stored
     const bool more = c + 1 < used;
@@ -152,7 +152,8 @@ void grad_weight(const Direction& d, const Matrix& grad_y, const Matrix& x, void
   constexpr bool narrows = sizeof(S) != sizeof(T);
   const int64_t outputs = d.rows * d.row_block;
   const int64_t cells = d.rows * d.slots * d.row_block * d.column_block;
-  const int64_t panel_size = smaller(round_up(batch, kGradBatchTile), kGradPanel);
+  const int64_t batch_tile = d.batch_tile;
+  const int64_t panel_size = smaller(round_up(batch, batch_tile), kGradPanel);
   static thread_local Scratch scratch;
   const int64_t panel_cells = outputs * panel_size;
   T* panel =
@@ -168,7 +169,7 @@ void grad_weight(const Direction& d, const Matrix& grad_y, const Matrix& x, void
   const int64_t row_chunk = round_up(divide_up(d.rows, row_chunks), 16);
   for (int64_t start = 0; start < batch; start += kGradPanel) {
     const int64_t samples = smaller(kGradPanel, batch - start);
-    const int64_t batch_tiles = divide_up(samples, kGradBatchTile);
+    const int64_t batch_tiles = divide_up(samples, batch_tile);
     const S* grad_y_data = static_cast<const S*>(grad_y.data) + start * grad_y.batch_stride;
     const S* x_data = static_cast<const S*>(x.data) + start * x.batch_stride;
 #pragma omp parallel num_threads(threads) if (threads > 1)
@@ -176,30 +177,28 @@ void grad_weight(const Direction& d, const Matrix& grad_y, const Matrix& x, void
 #pragma omp for schedule(static)
       for (int64_t unit = 0; unit < batch_tiles * pack_chunks; unit++) {
         const int64_t tile = unit / pack_chunks, output = unit % pack_chunks * pack_rows;
-        pack(grad_y_data + tile * kGradBatchTile * grad_y.batch_stride +
-                 output * grad_y.feature_stride,
+        pack(grad_y_data + tile * batch_tile * grad_y.batch_stride + output * grad_y.feature_stride,
              grad_y.batch_stride, grad_y.feature_stride,
-             smaller(kGradBatchTile, samples - tile * kGradBatchTile),
-             smaller(pack_rows, outputs - output),
-             panel + (tile * outputs + output) * kGradBatchTile, kGradBatchTile);
+             smaller(batch_tile, samples - tile * batch_tile), smaller(pack_rows, outputs - output),
+             panel + (tile * outputs + output) * batch_tile, batch_tile);
       }
       static thread_local Scratch tile_scratch;
       T* x_tile = static_cast<T*>(tile_scratch.reserve(smaller(d.tile, d.columns) * d.column_block *
-                                                       kGradBatchTile * int64_t(sizeof(T))));
+                                                       batch_tile * int64_t(sizeof(T))));
 #pragma omp for schedule(static)
       for (int64_t unit = 0; unit < d.tiles * row_chunks; unit++) {
         const int64_t tile = unit / row_chunks, row = unit % row_chunks * row_chunk;
         const int64_t column = tile * d.tile;
         const int64_t width = smaller(d.tile, d.columns - column) * d.column_block;
         for (int64_t b = 0; b < batch_tiles; b++) {
-          const int64_t left = smaller(kGradBatchTile, samples - b * kGradBatchTile);
-          pack(x_data + b * kGradBatchTile * x.batch_stride +
-                   column * d.column_block * x.feature_stride,
-               x.batch_stride, x.feature_stride, left, width, x_tile, kGradBatchTile);
+          const int64_t left = smaller(batch_tile, samples - b * batch_tile);
+          pack(
+              x_data + b * batch_tile * x.batch_stride + column * d.column_block * x.feature_stride,
+              x.batch_stride, x.feature_stride, left, width, x_tile, batch_tile);
           const GradView<T> view{d,
                                  tile,
                                  x_tile,
-                                 panel + b * outputs * kGradBatchTile,
+                                 panel + b * outputs * batch_tile,
                                  result,
                                  divide_up(left, lanes<T>),
                                  start > 0 || b > 0};

@@ -9,10 +9,8 @@
 
 namespace dnc {
 
-// Samples in one packed activation tile: 4 vectors of 16 floats.
+// Samples in one packed tile of activations for multiply: 4 vectors of 16 floats.
 constexpr int64_t kBatchTile = 64;
-// Samples in one packed tile of the weight gradient: twice as long, to pay for its reductions.
-constexpr int64_t kGradBatchTile = 128;
 // Samples whose packed right-hand gradients are held at once.
 constexpr int64_t kGradPanel = 512;
 
@@ -33,6 +31,7 @@ struct Direction {
   int64_t row_block;     // neurons per block row
   int64_t column_block;  // neurons per block column
   int64_t tile;          // block columns per tile
+  int64_t batch_tile;    // samples per packed tile
   int64_t tiles;
   int64_t per_tile;        // slots of every row in every tile, 0 where they differ
   const uint16_t* offset;  // column within its tile: [rows, slots]

@@ -6,9 +6,15 @@ namespace dnc {
 
 namespace {
 
-// 32 KiB of float32 in a 48 KiB L1.
-constexpr int64_t kTileNeurons = 128;
-constexpr int64_t kGradTileNeurons = 64;
+// A packed tile is 32 KiB of float32 in an L1 of 48 KiB.
+constexpr int64_t kTileFloats = 8192;
+constexpr int64_t kTileNeurons = kTileFloats / kBatchTile;
+
+// The weight gradient sums over the samples of a tile in registers and then over the lanes. Long
+// tiles of samples pay for that, as long as a row has edges enough in a tile of so few columns.
+int64_t grad_batch_tile(int64_t slots, int64_t columns) {
+  return slots * (kTileFloats / 256) >= 2 * columns ? 256 : 128;
+}
 
 // Multiplications below which waking a second thread costs more than it brings.
 constexpr int64_t kSerialWork = 1 << 20;
@@ -52,11 +58,12 @@ constexpr int kTransposed = 1;
 }  // namespace
 
 Table::Table(const int32_t* sources, int64_t rows, int64_t slots, int64_t columns,
-             int64_t row_block, int64_t column_block, int64_t tile_neurons) {
+             int64_t row_block, int64_t column_block, int64_t tile_neurons, int64_t batch_tile) {
   Direction& d = direction_;
   d.rows = rows;
   d.columns = columns;
   d.slots = slots;
+  d.batch_tile = batch_tile;
   d.row_block = row_block;
   d.column_block = column_block;
   const int64_t widest = std::max<int64_t>(1, tile_neurons / column_block);
@@ -89,10 +96,11 @@ Table::Table(const int32_t* sources, int64_t rows, int64_t slots, int64_t column
 Plan::Plan(const int32_t* sources, const int32_t* targets, int64_t rows, int64_t slots,
            int64_t columns, int64_t target_slots, int64_t row_block, int64_t column_block)
     : edges_(rows * slots * row_block * column_block),
-      forward_(sources, rows, slots, columns, row_block, column_block, kTileNeurons),
+      forward_(sources, rows, slots, columns, row_block, column_block, kTileNeurons, kBatchTile),
       backward_(transposed_sources(targets, columns * target_slots, slots).data(), columns,
-                target_slots, rows, column_block, row_block, kTileNeurons),
-      gradient_(sources, rows, slots, columns, row_block, column_block, kGradTileNeurons),
+                target_slots, rows, column_block, row_block, kTileNeurons, kBatchTile),
+      gradient_(sources, rows, slots, columns, row_block, column_block,
+                kTileFloats / grad_batch_tile(slots, columns), grad_batch_tile(slots, columns)),
       targets_(targets, targets + columns * target_slots) {}
 
 int Plan::useful_threads(int64_t batch, int threads) const {

@@ -15,7 +15,7 @@ class Table {
   // neurons of a tile; the largest tile below it in which every row has equally many slots is
   // taken, and the largest of all where there is none.
   Table(const int32_t* sources, int64_t rows, int64_t slots, int64_t columns, int64_t row_block,
-        int64_t column_block, int64_t tile_neurons);
+        int64_t column_block, int64_t tile_neurons, int64_t batch_tile);
 
   const Direction& direction() const { return direction_; }
 
