@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from support import balanced_tiles, normals, random_blocks, running_on, small_integers
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dnc_sparse import ops
 from dnc_sparse.patterns import Pattern
@@ -166,3 +167,29 @@ def test_refuses(name: str) -> None:
     call, error, message = wrong_calls()[name]
     with pytest.raises(error, match=message):
         call()
+
+
+def test_eager_path_equals_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = []
+    for operators in (False, True):
+        if operators:
+            monkeypatch.setattr(ops, "_needs_operators", lambda *tensors: True)
+        for pattern in PATTERNS.values():
+            case = normals(pattern, 9, torch.float32)
+            inputs = [t.requires_grad_() for t in (case.x, case.weight, case.bias)]
+            y = ops.forward(*inputs, pattern)
+            y.backward(case.grad_y)
+            results.append([y.detach(), *(t.grad for t in inputs)])
+    half = len(results) // 2
+    for eager, registered in zip(results[:half], results[half:], strict=True):
+        assert all(map(torch.equal, eager, registered))
+
+
+def test_fake_tensors_reach_no_kernel() -> None:
+    pattern = PATTERNS["balanced"]
+    with FakeTensorMode() as mode:
+        x, weight = torch.empty(7, pattern.n_in), torch.empty(pattern.weight_shape)
+        assert ops.forward(x, weight, None, pattern).shape == (7, pattern.n_out)
+    outside = mode.from_tensor(torch.empty(7, pattern.n_in))
+    weight = mode.from_tensor(torch.empty(pattern.weight_shape))
+    assert ops.forward(outside, weight, None, pattern).shape == (7, pattern.n_out)

@@ -1,0 +1,177 @@
+"""Dense against sparse versions of one network: accuracy, edges, time and memory.
+
+Every (version, seed) is trained in a fresh process, one at a time unless told otherwise, so that no
+version inherits another's memory, caches or threads; seeds are the outer loop, so that a machine
+that slows down slows all versions. Results are appended to a ledger of JSON lines as they come, and
+what the ledger holds is not done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dnc_sparse import checkpoint, machine
+from dnc_sparse.data import DataSet, Split
+from dnc_sparse.experiment import Task, Version
+from dnc_sparse.training import FitConfig, fit
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one run showed; time and memory are None when runs shared the machine."""
+
+    key: str
+    version: str
+    seed: int
+    test_accuracy: float
+    train_accuracy: float
+    loss: float
+    density: float
+    edges: int
+    parameters: int
+    epochs: int
+    threads: int
+    seconds_per_epoch: float | None
+    peak_mib: float | None
+
+
+def run_key(task: Task, version: Version, seed: int) -> str:
+    """Return sixteen hex digits that tell two different runs apart, whatever files they use."""
+    record = [asdict(replace(task, data_dir=None)), asdict(version), seed]
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def run(task: Task, version: Version, seed: int, threads: int, *, measure: bool = True) -> Result:
+    """Train one version with one seed in this process and return what it showed."""
+    torch.set_num_threads(threads)
+    config = task.config(version, seed)
+    # only the end counts here; looking at the test set every epoch would cost time
+    config = replace(config, eval_every=config.epochs)
+    data = task.load(version)
+    with warnings.catch_warnings():
+        # the parent process has said it, once for all seeds
+        warnings.filterwarnings("ignore", message="density .* becomes", category=UserWarning)
+        if measure:
+            _warm_up(task.model(version, seed), data, config)
+        memory = machine.PeakMemory()
+        model = task.model(version, seed)
+    # drawing the patterns is no part of training
+    memory.forget()
+    history = fit(model, data, config, progress=False)
+    return Result(
+        key=run_key(task, version, seed),
+        version=version.name,
+        seed=seed,
+        test_accuracy=history.test_accuracy,
+        train_accuracy=history.epochs[-1].train_accuracy,
+        loss=history.epochs[-1].loss,
+        density=model.density,
+        edges=model.n_edges,
+        parameters=model.n_parameters,
+        epochs=config.epochs,
+        threads=threads,
+        seconds_per_epoch=history.seconds_per_epoch if measure else None,
+        peak_mib=memory.mib() if measure else None,
+    )
+
+
+def _warm_up(model: nn.Module, data: DataSet, config: FitConfig) -> None:
+    """Train one batch: code is then loaded and threads run before anything is measured."""
+    few = Split(data.train.x[: config.batch_size], data.train.y[: config.batch_size])
+    one_step = replace(data, train=few, test=few, validation=None)
+    fit(model, one_step, replace(config, epochs=1), progress=False)
+
+
+class Ledger:
+    """Results as JSON lines; a line cut short by a kill is dropped, its run is done again.
+
+    Raises ValueError for any other line that is not a result.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.results: dict[str, Result] = {}
+        lines = path.read_text().split("\n") if path.exists() else [""]
+        # what follows the last line end was being written when the process died
+        for number, line in enumerate(lines[:-1], start=1):
+            try:
+                result = Result(**json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise ValueError(
+                    f"{path}:{number} is not a result ({error}); "
+                    f"delete that line, or give another folder"
+                ) from error
+            self.results[result.key] = result
+        if lines[-1]:
+            kept = "".join(line + "\n" for line in lines[:-1])
+            checkpoint.write_atomic(path, kept.encode())
+
+    def add(self, result: Result) -> None:
+        """Append a result. Raises RuntimeError when it cannot be written."""
+        checkpoint.append_line(self.path, json.dumps(asdict(result)))
+        self.results[result.key] = result
+
+
+def compare(
+    task: Task,
+    versions: Sequence[Version],
+    seeds: Sequence[int],
+    ledger: Ledger,
+    *,
+    threads: int,
+    jobs: int = 1,
+    report: Callable[[Result, int, int], None] = lambda result, done, total: None,
+) -> list[Result]:
+    """Train every version with every seed that the ledger lacks and return all their results.
+
+    With `jobs` above 1 that many runs share the machine, one thread each, and their times and
+    memory are not kept. `report` gets each new result, how many are done and how many there are.
+
+    Raises RuntimeError when a run's process dies; what was finished stays in the ledger.
+    """
+    wanted = [(version, seed) for seed in seeds for version in versions]
+    keys = [run_key(task, version, seed) for version, seed in wanted]
+    todo = [job for job, key in zip(wanted, keys, strict=True) if key not in ledger.results]
+    done = len(wanted) - len(todo)
+    if jobs > 1:
+        threads = 1
+    for version in versions:
+        # says at once what cannot be built, and warns of rounded densities
+        version.build(seeds[0])
+    with ProcessPoolExecutor(jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
+        futures = {
+            pool.submit(run, task, version, seed, threads, measure=jobs == 1): (version, seed)
+            for version, seed in todo
+        }
+        for result in _collect(pool, futures):
+            ledger.add(result)
+            done += 1
+            report(result, done, len(wanted))
+    return [ledger.results[key] for key in keys]
+
+
+def _collect(
+    pool: ProcessPoolExecutor, futures: dict[Future[Result], tuple[Version, int]]
+) -> Iterator[Result]:
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "the process of a run died, perhaps for want of memory; finished runs are kept, "
+            "the same command goes on from there"
+        ) from error
+    finally:
+        # after an error or Ctrl-C, what has not started must not
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,101 @@
+"""What is trained: a task (data and recipe) and a version of a network, as plain records.
+
+Both are JSON-able, travel between processes, and say the same thing on the command line, in files
+and in tables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dnc_sparse.data import DataSet, load, pad_features
+from dnc_sparse.nn import SparseMLP
+from dnc_sparse.recipes import recipe
+from dnc_sparse.training import FitConfig
+
+
+@dataclass(frozen=True)
+class Version:
+    """One network: every edge when neither `density` nor `fan_out` is given.
+
+    `density` is the whole network's, `fan_out` has one exact number per junction; `options` go to
+    the pattern family (banks, kind, dither, bank_map). Raises ValueError when both are given.
+    """
+
+    sizes: tuple[int, ...]
+    density: float | None = None
+    fan_out: tuple[int, ...] | None = None
+    family: str = "auto"
+    block: tuple[int, int] = (1, 1)
+    options: dict[str, Any] = field(default_factory=dict)
+    l2: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.density is not None and self.fan_out is not None:
+            raise ValueError(
+                f"give density or fan_out, not both; got {self.density} and {self.fan_out}"
+            )
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether no junction is thinned."""
+        return self.density is None and self.fan_out is None
+
+    @property
+    def name(self) -> str:
+        """How tables and figures call it."""
+        if self.is_dense:
+            return "dense"
+        degrees = (
+            f"density {self.density:g}"
+            if self.fan_out is None
+            else f"fan_out ({','.join(map(str, self.fan_out))})"
+        )
+        block = "" if self.block == (1, 1) else f" block {self.block[0]}x{self.block[1]}"
+        return f"{self.family}{block} {degrees}"
+
+    def build(self, seed: int) -> SparseMLP:
+        """Return the network with the patterns of this seed, weights not yet as the recipe says."""
+        if self.is_dense:
+            return SparseMLP(self.sizes, 1.0, seed=seed)
+        chosen: dict[str, Any] = {"family": self.family, "block": self.block, **self.options}
+        return SparseMLP(self.sizes, self.density, fan_out=self.fan_out, seed=seed, **chosen)
+
+
+@dataclass(frozen=True)
+class Task:
+    """The data, where its files are, and the recipe; None keeps the recipe's own figure."""
+
+    data: str
+    recipe: str
+    data_dir: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+
+    def load(self, version: Version) -> DataSet:
+        """Return the data, padded with zeros to the network's first layer."""
+        return pad_features(load(self.data, self.data_dir, **self.options), version.sizes[0])
+
+    def config(self, version: Version, seed: int) -> FitConfig:
+        """Return the recipe's settings with this task's changes."""
+        given: dict[str, Any] = {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+        }
+        changes = {name: value for name, value in given.items() if value is not None}
+        return replace(recipe(self.recipe, version.l2).config, seed=seed, **changes)
+
+    def model(self, version: Version, seed: int) -> SparseMLP:
+        """Return the network of this seed, initialised as the recipe says."""
+        model = version.build(seed)
+        recipe(self.recipe).initialise(model, seed)
+        return model
+
+
+def default_recipe(data: str) -> str:
+    """Return the recipe published with this data set."""
+    return "morse" if data.startswith("morse") else "paper"

@@ -1,0 +1,112 @@
+"""What a result was measured with: versions, processor, threads, memory in use."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dnc_sparse import __version__, backends
+
+PROC = Path("/proc")
+MIB = 2**20
+
+
+def describe() -> dict[str, Any]:
+    """Return a JSON-able record of versions, machine and threads, for results to carry."""
+    return {
+        "dnc_sparse": __version__,
+        "commit": commit(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "backend": backends.select("cpu", torch.float32).__name__.rpartition(".")[2],
+    }
+
+
+def processor() -> str:
+    """Return the processor's model name, or the architecture where the system does not tell."""
+    try:
+        lines = (PROC / "cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def commit() -> str | None:
+    """Return the commit of the source tree this package runs from, marked `+` when changed.
+
+    None when it runs from elsewhere (an installed wheel inside someone's repository, say).
+    """
+    package = Path(__file__).parent
+    top = _git(package, "rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() / "dnc_sparse" != package.resolve():
+        return None
+    head = _git(package, "rev-parse", "--short", "HEAD")
+    return head and head + ("+" if _git(package, "status", "--porcelain") else "")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+class PeakMemory:
+    """Peak resident memory of this process above what it held at the start.
+
+    On Linux the kernel's high-water mark is set back at the start and by `forget`, so that memory
+    needed for a moment before (to read the data, to draw a pattern) hides nothing and counts for
+    nothing. Where that is not possible the growth of `ru_maxrss` is reported instead.
+    """
+
+    def __init__(self) -> None:
+        self._resets = _reset_peak()
+        self._start = self._peak()
+
+    def forget(self) -> None:
+        """Forget the peak so far; what is still held counts."""
+        if self._resets:
+            _reset_peak()
+
+    def mib(self) -> float:
+        """Return the peak in MiB."""
+        return (self._peak() - self._start) / MIB
+
+    def _peak(self) -> int:
+        if self._resets:
+            status = (PROC / "self/status").read_text().splitlines()
+            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024
+        # Windows lacks this module; the other commands do without it
+        import resource
+
+        # kilobytes, but bytes on macOS
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _reset_peak() -> bool:
+    """Set the high-water mark back to what is held now; False where that is not possible."""
+    try:
+        # memory freed but still held would be used again unseen
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
+        (PROC / "self/clear_refs").write_text("5")
+    except (OSError, AttributeError, TypeError):
+        return False
+    return True

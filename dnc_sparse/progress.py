@@ -1,0 +1,85 @@
+"""What a person sees while a run goes on: a live bar on a terminal, one line an epoch elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+# the bar moves this often within an epoch; more would cost time and show nothing more
+MOVES_PER_EPOCH = 20
+
+
+class EpochLine(Protocol):
+    """What is shown of an epoch."""
+
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def loss(self) -> float: ...
+    @property
+    def train_accuracy(self) -> float: ...
+    @property
+    def test_accuracy(self) -> float | None: ...
+    @property
+    def seconds(self) -> float: ...
+
+
+class Display:
+    """Shows the epochs of one run on standard error; nothing at all when not `enabled`."""
+
+    def __init__(
+        self, epochs: int, steps: int, done: int, *, enabled: bool, title: str = ""
+    ) -> None:
+        self._console = Console(stderr=True)
+        self._enabled = enabled
+        self._epochs, self._title = epochs, title
+        self._every = max(1, steps // MOVES_PER_EPOCH)
+        self._bar: Progress | None = None
+        if enabled and self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[figures]}"),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._task = self._bar.add_task(
+                self._head(done), total=epochs * steps, completed=done * steps, figures=""
+            )
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def step(self, number: int, steps: int) -> None:
+        """Say that step `number` (from 0) of this epoch's `steps` is done."""
+        if self._bar is not None and ((number + 1) % self._every == 0 or number + 1 == steps):
+            self._bar.advance(self._task, number % self._every + 1)
+
+    def epoch(self, row: EpochLine) -> None:
+        """Say that an epoch is done."""
+        figures = f"loss {row.loss:.4f}  train {100 * row.train_accuracy:.2f} %"
+        if row.test_accuracy is not None:
+            figures += f"  test {100 * row.test_accuracy:.2f} %"
+        if self._bar is not None:
+            self._bar.update(self._task, description=self._head(row.epoch), figures=figures)
+        elif self._enabled:
+            line = f"{self._head(row.epoch)}  {figures}  {row.seconds:.2f} s"
+            self._console.print(line, highlight=False)
+
+    def _head(self, epoch: int) -> str:
+        title = f"{self._title}  " if self._title else ""
+        return f"{title}epoch {epoch}/{self._epochs}"

@@ -1,0 +1,116 @@
+"""The folder of one training run: its settings, history, checkpoint and final weights.
+
+| file                | content                                                        |
+|---------------------|----------------------------------------------------------------|
+| config.json         | the settings and what was trained on                           |
+| history.jsonl       | one line per epoch, appended as training goes                  |
+| checkpoint.pt       | model, optimiser and history after the last checkpointed epoch |
+| weights.safetensors | the model's state after the last epoch                         |
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from dnc_sparse import checkpoint
+
+# a run may be prolonged, or watched more closely, without becoming another run
+FREE_TO_CHANGE = ("epochs", "eval_every")
+
+
+class RunFolder:
+    """Writes a run as it goes and restores it.
+
+    `settings` is a flat JSON-able record that a resumed run must share (`FREE_TO_CHANGE` apart).
+    Raises FileExistsError when the folder already holds a run and `resume` is False.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any], *, resume: bool) -> None:
+        self.path = path
+        self.checkpoint_path = path / "checkpoint.pt"
+        self._settings: dict[str, Any] = json.loads(json.dumps(settings))
+        self._pending: bytes | None = None
+        held = [name for name in ("checkpoint.pt", "config.json") if (path / name).exists()]
+        if held and not resume:
+            raise FileExistsError(
+                f"{path} already holds a run ({', '.join(held)}); "
+                f"continue it with resume=True (--resume), or name another folder"
+            )
+        path.mkdir(parents=True, exist_ok=True)
+
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+        """Load the checkpoint, if there is one, and return the history so far, one row an epoch.
+
+        Raises ValueError when the checkpoint is damaged or belongs to another run or model.
+        """
+        rows: list[dict[str, Any]] = []
+        if self.checkpoint_path.exists():
+            record = checkpoint.read(self.checkpoint_path)
+            self._check_settings(record["settings"])
+            try:
+                model.load_state_dict(record["model"])
+                optimizer.load_state_dict(record["optimizer"])
+            except (RuntimeError, ValueError) as error:
+                raise ValueError(
+                    f"{self.checkpoint_path} holds another model: {' '.join(str(error).split())}; "
+                    f"build the model as it was, or start in another folder"
+                ) from error
+            rows = record["history"]
+        checkpoint.write_json(self.path / "config.json", self._settings)
+        # epochs after the checkpoint will be trained again
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        checkpoint.write_atomic(self.path / "history.jsonl", lines.encode())
+        return rows
+
+    def _check_settings(self, before: dict[str, Any]) -> None:
+        changed = [
+            f"{name} {before.get(name)!r}, now {value!r}"
+            for name, value in self._settings.items()
+            if name not in FREE_TO_CHANGE and before.get(name) != value
+        ]
+        if changed:
+            raise ValueError(
+                f"{self.checkpoint_path} was written with {'; '.join(changed)}; "
+                f"resume with the same settings, or start in another folder"
+            )
+
+    def record(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        rows: list[dict[str, Any]],
+        *,
+        write: bool,
+    ) -> None:
+        """Add the last row to the history and keep a checkpoint, on disk if `write`."""
+        self._pending = checkpoint.pack(
+            {
+                "settings": self._settings,
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "history": rows,
+            }
+        )
+        if write:
+            self.flush()
+        checkpoint.append_line(self.path / "history.jsonl", json.dumps(rows[-1]))
+
+    def flush(self) -> None:
+        """Write the last recorded checkpoint unless it is on disk already."""
+        if self._pending is not None:
+            checkpoint.write_atomic(self.checkpoint_path, self._pending)
+            self._pending = None
+
+    def finish(self, model: nn.Module) -> None:
+        """Write the weights alone, readable without pickle."""
+        state = {
+            name: value.detach().cpu().contiguous().clone()
+            for name, value in model.state_dict().items()
+        }
+        checkpoint.write_atomic(self.path / "weights.safetensors", safetensors.torch.save(state))

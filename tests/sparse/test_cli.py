@@ -1,0 +1,345 @@
+"""The `dnc-sparse` command: what it prints, writes, refuses and returns."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from sparse.small_data import write_npz
+
+from dnc_sparse import cli, compare, training
+from dnc_sparse.cli import compare as compare_command
+from dnc_sparse.cli import info, options
+from dnc_sparse.experiment import Version
+
+PATTERN = ["pattern", "--n-in", "12", "--n-out", "8"]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    return str(write_npz(tmp_path / "clusters.npz"))
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+
+
+def code(*arguments: str) -> int:
+    """Run the command and return its exit code."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    return int(stop.value.code or 0)
+
+
+def train(data: str, *more: str) -> int:
+    return code(
+        *("train", "--data", data, "--layers", "16,12,4", "--epochs", "2"), "--quiet", *more
+    )
+
+
+# --- the command itself
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code("--help") == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("demo", "train", "compare", "pattern", "info"))
+
+
+@pytest.mark.parametrize("command", ["demo", "train", "compare", "pattern", "info"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert code(command, "-h") == 0
+    assert f"dnc-sparse {command}" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code("--version") == 0
+    assert re.fullmatch(r"dnc-sparse [\d.]+\S*\n", capsys.readouterr().out)
+
+
+def test_unknown_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code("info", "--colour") == 2
+    assert "No such option: --colour" in capsys.readouterr().err
+
+
+def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code(*PATTERN, "--fan-out", "9") == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith("error: fan_out 9 of a 12 -> 8 junction must be above 0")
+    assert shown.err.count("\n") == 1
+    assert not shown.out
+
+
+def test_traceback_on_demand() -> None:
+    with pytest.raises(ValueError, match=r"^fan_out 9 of a 12 -> 8 junction"):
+        cli.main(["--traceback", *PATTERN, "--fan-out", "9"])
+
+
+def test_ctrl_c(
+    data: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_train_epoch", stop)
+    assert train(data) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_ctrl_c_says_how_to_go_on(
+    data: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_train_epoch", stop)
+    assert train(data, "--run-dir", str(tmp_path / "run")) == 130
+    assert capsys.readouterr().err.startswith("stopped after 0 of 2 epochs; continue with resume=T")
+
+
+# --- texts of options
+
+
+def test_lists_and_blocks() -> None:
+    assert options.numbers("800,100,10", "--layers", int) == (800, 100, 10)
+    assert options.numbers("0.5", "--density", float) == (0.5,)
+    assert options.block("4") == (4, 4)
+    assert options.block("4x2") == (4, 2)
+    assert options.pairs(["features=2000", "form=code"]) == {"features": 2000, "form": "code"}
+    with pytest.raises(
+        ValueError, match=r"^--layers takes numbers with commas between, such as 80"
+    ):
+        options.numbers("800;100", "--layers", int)
+    with pytest.raises(ValueError, match=r"^--block takes one number or outputs x inputs, such as"):
+        options.block("4*4")
+    with pytest.raises(
+        ValueError, match=r"^--data-option takes NAME=VALUE, such as features=2000;"
+    ):
+        options.pairs(["features"])
+
+
+# --- train
+
+
+def test_train_reports_seeds_and_writes_json(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run.json"
+    assert train(data, "--density", "0.5", "--seeds", "2", "--json", str(path)) == 0
+    shown = capsys.readouterr().out
+    assert "network 16-12-4: 120 edges of 240 (50 %), 136 parameters" in shown
+    assert re.search(r"2 seeds: test accuracy [\d.]+ ± [\d.]+ % \(mean, 95 % interval\)", shown)
+    record = json.loads(path.read_text())
+    assert record["network"] == {"edges": 120, "parameters": 136, "density": 0.5}
+    assert [run["seed"] for run in record["runs"]] == [0, 1]
+    assert [len(run["epochs"]) for run in record["runs"]] == [2, 2]
+    mean = sum(run["test_accuracy"] for run in record["runs"]) / 2
+    assert record["test_accuracy"]["mean"] == pytest.approx(mean)
+    # again: the same figures
+    assert train(data, "--density", "0.5", "--seeds", "2", "--json", str(path)) == 0
+    assert json.loads(path.read_text())["test_accuracy"] == record["test_accuracy"]
+
+
+def test_train_is_dense_by_default(data: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(data) == 0
+    assert "240 edges of 240 (100 %)" in capsys.readouterr().out
+
+
+def test_train_with_fan_out_banks_and_block(data: str, capsys: pytest.CaptureFixture[str]) -> None:
+    more = ("--fan-out", "6,4", "--family", "clash_free", "--banks", "2", "--block", "2x2")
+    assert train(data, *more) == 0
+    assert "144 edges of 240" in capsys.readouterr().out
+
+
+def test_train_resumes(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(tmp_path / "runs")
+    assert train(data, "--run-dir", folder) == 0
+    assert (tmp_path / "runs/seed-0/weights.safetensors").exists()
+    assert train(data, "--run-dir", folder) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert train(data, "--run-dir", folder, "--resume", "--seeds", "2", "--epochs", "3") == 0
+    assert (tmp_path / "runs/seed-1/history.jsonl").read_text().count("\n") == 3
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--resume"], "--resume needs --run-dir, the folder of the runs to continue"),
+        (["--recipe", "soup"], "unknown recipe 'soup'; known recipes: paper, morse"),
+        (["--density", "0.5", "--fan-out", "2,2"], "give density or fan_out, not both"),
+        (["--layers", "8,4"], "'clusters' has 12 features and cannot be padded to 8"),
+        (["--layers", "12,x"], "--layers takes numbers with commas between, such as 800,100,10"),
+        (["--data", "mnits"], "unknown data set 'mnits'; known: morse, mnist"),
+        (["--epochs", "0"], "epochs must be at least 1, got 0"),
+    ],
+)
+def test_train_refuses(
+    data: str, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(data, *more) == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}")
+
+
+# --- compare
+
+
+def test_compare_writes_table_record_and_figure(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    command = ["compare", "--data", data, "--layers", "16,12,4", "--density", "0.5"]
+    out = tmp_path / "out"
+    command += ["--epochs", "1", "--seeds", "1", "--jobs", "2", "--out", str(out)]
+    assert code(*command) == 0
+    shown = capsys.readouterr().out
+    assert "[2/2]" in shown
+    assert re.search(r"auto density 0.5 +0.5 +120 +[\d.]+ +- +-", shown)
+    names = ["comparison.json", "comparison.png", "results.jsonl"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    record = json.loads((out / "comparison.json").read_text())
+    assert [row["edges"] for row in record["versions"]] == [240, 120]
+    # nothing is done twice
+    assert code(*command) == 0
+    shown = capsys.readouterr().out
+    assert "holds 2 finished runs" in shown
+    assert "[2/2]" not in shown
+
+
+def test_demo_needs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo's own settings, its runs cut short."""
+    asked: list[tuple[str, int]] = []
+
+    def short(task: object, version: Version, seed: int, *_: object, **__: object) -> None:
+        asked.append((version.name, seed))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare, "ProcessPoolExecutor", _Here)
+    monkeypatch.setattr(compare, "run", short)
+    assert code("demo", "--out", str(tmp_path)) == 130
+    assert asked[0] == ("dense", 0)
+
+
+class _Here:
+    """Runs what is submitted at once, in this process."""
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    def __enter__(self) -> _Here:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def submit(self, function: object, *arguments: object, **named: object) -> None:
+        function(*arguments, **named)  # type: ignore[operator]
+
+
+def test_versions_of_a_study() -> None:
+    shared = Version((800, 100, 10))
+    chosen = compare_command.versions(
+        shared, None, "50,10;20,10", ["clash_free", "random"], "1e-4,8e-5,2e-5", dense=True
+    )
+    assert [(v.family, v.fan_out, v.l2) for v in chosen] == [
+        ("auto", None, 1e-4),
+        ("clash_free", (50, 10), 8e-5),
+        ("clash_free", (20, 10), 2e-5),
+        ("random", (50, 10), 8e-5),
+        ("random", (20, 10), 2e-5),
+    ]
+    one = compare_command.versions(shared, "0.5,0.25", None, ["auto"], "1e-5", dense=False)
+    assert [(v.density, v.l2) for v in one] == [(0.5, 1e-5), (0.25, 1e-5)]
+
+
+def test_versions_refused() -> None:
+    shared = Version((8, 4))
+    with pytest.raises(
+        ValueError, match=r"^--l2 has 2 values for 3 networks; give one, or 3, the d"
+    ):
+        compare_command.versions(shared, "0.5,0.25", None, ["auto"], "0,1", dense=True)
+    with pytest.raises(
+        ValueError, match=r"^nothing to compare; give --density, --fan-out, or leav"
+    ):
+        compare_command.versions(shared, None, None, ["auto"], "0", dense=False)
+
+
+# --- pattern
+
+
+def test_pattern_describes_checks_and_draws(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "pattern.png"
+    more = ["--fan-in", "6", "--family", "clash_free", "--banks", "3", "--dither", "--kind", "2"]
+    assert (
+        code(*PATTERN, *more, "--bank-map", "interleaved", "--check", "--plot", str(picture)) == 0
+    )
+    shown = capsys.readouterr().out
+    assert shown.startswith("Pattern(clash_free, 12 -> 8, 48 edges, density 0.5, fan_in 6, fan_out")
+    assert re.search(r"clashes +0\n", shown)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_pattern_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code(*PATTERN, "--density", "0.25", "--json", "--seed", "4") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["edges"], record["regular"], record["spec"]["seed"]) == (24, True, 4)
+
+
+def test_pattern_check_fails_on_uneven_degrees(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code(*PATTERN, "--density", "0.3", "--family", "random", "--check") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: check failed: degrees are not all equal")
+
+
+def test_pattern_warns_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    # pytest turns warnings into errors before they are shown; the command shows them
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert code(*PATTERN, "--density", "0.01") == 0
+    error = capsys.readouterr().err
+    assert error.startswith("warning: density 0.01 of a 12 -> 8 junction becomes")
+    assert error.count("\n") == 1
+
+
+# --- info
+
+
+def test_info_shows_what_is_here(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code("info") == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"reference +usable", shown)
+    assert "OpenMP runtimes loaded" in shown
+    assert re.search(r"morse +generated", shown)
+
+
+def test_info_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code("info", "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["backends"]["reference"] is None
+    assert {"machine", "instruction_sets", "openmp", "openmp_conflict", "data"} <= record.keys()
+
+
+def test_info_gives_reasons_and_warns_of_two_runtimes(capsys: pytest.CaptureFixture[str]) -> None:
+    record = {
+        "machine": {},
+        "backends": {"cpu": "it was not built"},
+        "instruction_sets": {"avx512": "this processor lacks it", "avx2": None},
+        "active_instruction_set": "avx2",
+        "openmp": ["/a/libgomp.so.1", "/b/libomp.so"],
+        "openmp_conflict": "2 OpenMP runtimes are loaded",
+        "data": [],
+    }
+    info.show(record, options.console())
+    shown = capsys.readouterr().out
+    assert "no: it was not built" in shown
+    assert "no: this processor lacks it" in shown
+    assert re.search(r"avx2 +in use", shown)
+    assert "warning: 2 OpenMP runtimes are loaded" in shown

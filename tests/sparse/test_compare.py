@@ -1,0 +1,233 @@
+"""Comparisons: fresh processes, a ledger that is never done twice, tables and figures."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from sparse.small_data import write_npz
+
+from dnc_sparse import compare as compare_module
+from dnc_sparse import compare_report, machine
+from dnc_sparse.compare import Ledger, Result, compare, run, run_key
+from dnc_sparse.experiment import Task, Version, default_recipe
+
+DENSE = Version((12, 16, 4))
+SPARSE = Version((12, 16, 4), fan_out=(4, 4), family="regular")
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Task:
+    return Task(str(write_npz(tmp_path / "clusters.npz")), "paper", epochs=2, batch_size=50)
+
+
+def result(task: Task, version: Version, seed: int, **changes: object) -> Result:
+    """A made-up result of a run that was never done."""
+    figures = {
+        "key": run_key(task, version, seed),
+        "version": version.name,
+        "seed": seed,
+        "test_accuracy": 0.9 + 0.01 * seed,
+        "train_accuracy": 0.95,
+        "loss": 0.1,
+        "density": 1.0 if version.is_dense else 0.375,
+        "edges": 256 if version.is_dense else 96,
+        "parameters": 276 if version.is_dense else 116,
+        "epochs": 2,
+        "threads": 1,
+        "seconds_per_epoch": 0.4 if version.is_dense else 0.2,
+        "peak_mib": 10.0 if version.is_dense else 4.0,
+    }
+    return Result(**{**figures, **changes})  # type: ignore[arg-type]
+
+
+# --- versions and tasks
+
+
+def test_version_names() -> None:
+    assert DENSE.name == "dense"
+    assert SPARSE.name == "regular fan_out (4,4)"
+    assert Version((8, 8), 0.25, block=(4, 2)).name == "auto block 4x2 density 0.25"
+
+
+def test_version_takes_one_degree() -> None:
+    message = r"^give density or fan_out, not both; got 0.5 and \(1,\)$"
+    with pytest.raises(ValueError, match=message):
+        Version((4, 4), 0.5, fan_out=(1,))
+
+
+def test_version_builds_what_it_says() -> None:
+    assert DENSE.build(0).n_edges == 12 * 16 + 16 * 4
+    assert SPARSE.build(0).n_edges == 12 * 4 + 16 * 4
+
+
+def test_task_pads_the_data(task: Task) -> None:
+    data = task.load(Version((20, 4)))
+    assert data.n_features == 20
+    assert not data.train.x[:, 12:].any()
+
+
+def test_recipe_follows_the_data() -> None:
+    assert default_recipe("morse-2.1") == "morse"
+    assert default_recipe("mnist") == "paper"
+
+
+def test_key_depends_on_settings_not_on_places(task: Task) -> None:
+    key = run_key(task, DENSE, 0)
+    assert run_key(replace(task, data_dir="/elsewhere"), DENSE, 0) == key
+    others = [
+        run_key(replace(task, epochs=3), DENSE, 0),
+        run_key(task, DENSE, 1),
+        run_key(task, SPARSE, 0),
+        run_key(task, replace(DENSE, l2=1e-5), 0),
+    ]
+    assert len({key, *others}) == 5
+
+
+# --- runs
+
+
+def test_runs_in_fresh_processes_and_only_once(task: Task, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "results.jsonl")
+    seen: list[tuple[str, int, int]] = []
+
+    def report(result: Result, done: int, total: int) -> None:
+        seen.append((result.version, done, total))
+
+    results = compare(task, [DENSE, SPARSE], [0], ledger, threads=1, report=report)
+    assert seen == [("dense", 1, 2), ("regular fan_out (4,4)", 2, 2)]
+    assert [r.edges for r in results] == [256, 112]
+    assert all(r.seconds_per_epoch and r.peak_mib is not None for r in results)
+    # the same run in this process: seeds alone decide
+    again = run(task, SPARSE, 0, 1, measure=False)
+    assert (again.test_accuracy, again.loss) == (results[1].test_accuracy, results[1].loss)
+    assert again.seconds_per_epoch is None
+    # nothing is left to do for a ledger read anew
+    seen.clear()
+    reread = Ledger(tmp_path / "results.jsonl")
+    assert compare(task, [DENSE, SPARSE], [0], reread, threads=1, report=report) == results
+    assert not seen
+
+
+def test_parallel_runs_are_not_measured(task: Task, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "results.jsonl")
+    results = compare(task, [SPARSE], [0, 1], ledger, threads=4, jobs=2)
+    assert [r.seed for r in results] == [0, 1]
+    assert all(r.seconds_per_epoch is None and r.peak_mib is None for r in results)
+    assert all(r.threads == 1 for r in results)
+
+
+def test_errors_of_a_run_come_through(task: Task, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "results.jsonl")
+    with pytest.raises(ValueError, match=r"^the model maps one sample to \[1, 3\], but .* has 4"):
+        compare(task, [Version((12, 3))], [0], ledger, threads=1)
+    with pytest.raises(ValueError, match=r"^unknown pattern family 'lace'"):
+        compare(task, [replace(SPARSE, family="lace")], [0], ledger, threads=1)
+
+
+def _die(*_: object, **__: object) -> Result:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def test_a_run_that_dies_is_reported(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare_module, "run", _die)
+    message = r"^the process of a run died, perhaps for want of memory; finished runs are kept, th"
+    with pytest.raises(RuntimeError, match=message):
+        compare(task, [DENSE], [0], Ledger(tmp_path / "results.jsonl"), threads=1)
+
+
+# --- ledger
+
+
+def test_ledger_drops_a_line_cut_short(task: Task, tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    ledger = Ledger(path)
+    ledger.add(result(task, DENSE, 0))
+    whole = path.read_text()
+    path.write_text(whole + whole[:40])
+    again = Ledger(path)
+    assert list(again.results.values()) == [result(task, DENSE, 0)]
+    assert path.read_text() == whole
+    again.add(result(task, DENSE, 1))
+    assert len(Ledger(path).results) == 2
+
+
+def test_ledger_refuses_other_lines(task: Task, tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_text(json.dumps(asdict(result(task, DENSE, 0))) + "\n{}\n")
+    message = r"^\S*results.jsonl:2 is not a result \(.*\); delete that line, or give another fold"
+    with pytest.raises(ValueError, match=message):
+        Ledger(path)
+
+
+# --- memory
+
+
+def test_peak_memory_sees_what_is_allocated_and_freed() -> None:
+    memory = machine.PeakMemory()
+    before = memory.mib()
+    np.ones(8 * 2**20, dtype=np.float64)
+    assert 60 < memory.mib() - before < 80
+    if machine._reset_peak():
+        memory.forget()
+        assert memory.mib() < 60
+
+
+# --- report
+
+
+def rows(task: Task, *, measured: bool = True) -> list[compare_report.Summary]:
+    changes = {} if measured else {"seconds_per_epoch": None, "peak_mib": None}
+    pairs = [(version, seed) for seed in (0, 1) for version in (DENSE, SPARSE)]
+    results = [result(task, version, seed, **changes) for version, seed in pairs]
+    return compare_report.summarise([DENSE, SPARSE], results)
+
+
+def test_summary_is_over_seeds_and_against_dense(task: Task) -> None:
+    dense, sparse = rows(task)
+    assert (dense.runs, dense.time_ratio, dense.memory_ratio) == (2, 1.0, 1.0)
+    assert sparse.test_accuracy == pytest.approx(0.905)
+    # t(0.975, 1) = 12.706, standard error 0.005
+    assert sparse.test_accuracy_half_width == pytest.approx(0.06353, rel=1e-3)
+    assert (sparse.time_ratio, sparse.memory_ratio) == (0.5, 0.4)
+    assert sparse.parameter_ratio == pytest.approx(116 / 276)
+
+
+def test_summary_without_dense_has_no_ratios(task: Task) -> None:
+    (row,) = compare_report.summarise([SPARSE], [result(task, SPARSE, 0)])
+    assert (row.time_ratio, row.memory_ratio, row.parameter_ratio) == (None, None, None)
+
+
+def test_table_shows_figures_and_ratios(task: Task) -> None:
+    console = Console(width=120, file=io.StringIO(), record=True)
+    console.print(compare_report.table(rows(task), "clusters"))
+    console.print(compare_report.table(rows(task, measured=False), "clusters"))
+    lines = [line.split() for line in console.export_text().splitlines() if "regular" in line]
+    figures = ["0.375", "96", "90.50", "±", "6.35"]
+    assert lines[0][3:] == [*figures, "0.200", "(0.50)", "4.0", "(0.40)"]
+    assert lines[1][3:] == [*figures, "-", "-"]
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_figure_is_drawn(task: Task, tmp_path: Path, measured: bool) -> None:
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "figure.png"
+    compare_report.draw(rows(task, measured=measured), "clusters", path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_record_is_json(task: Task) -> None:
+    results = [result(task, DENSE, 0)]
+    record = compare_report.record(task, rows(task), results, machine.describe())
+    assert json.loads(json.dumps(record))["runs"][0]["edges"] == 256
+    assert {"torch", "processor", "threads", "commit"} <= record["machine"].keys()
