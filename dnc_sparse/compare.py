@@ -46,9 +46,12 @@ class Result:
     peak_mib: float | None
 
 
-def run_key(task: Task, version: Version, seed: int) -> str:
-    """Return sixteen hex digits that tell two different runs apart, whatever files they use."""
-    record = [asdict(replace(task, data_dir=None)), asdict(version), seed]
+def run_key(task: Task, version: Version, seed: int, threads: int | None) -> str:
+    """Return sixteen hex digits that tell two different runs apart, whatever files they use.
+
+    `threads` is None for a run whose time and memory are not measured.
+    """
+    record = [asdict(replace(task, data_dir=None)), asdict(version), seed, threads]
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -70,7 +73,7 @@ def run(task: Task, version: Version, seed: int, threads: int, *, measure: bool 
     memory.forget()
     history = fit(model, data, config, progress=False)
     return Result(
-        key=run_key(task, version, seed),
+        key=run_key(task, version, seed, threads if measure else None),
         version=version.name,
         seed=seed,
         test_accuracy=history.test_accuracy,
@@ -141,7 +144,8 @@ def compare(
     Raises RuntimeError when a run's process dies; what was finished stays in the ledger.
     """
     wanted = [(version, seed) for seed in seeds for version in versions]
-    keys = [run_key(task, version, seed) for version, seed in wanted]
+    measured_threads = threads if jobs == 1 else None
+    keys = [run_key(task, version, seed, measured_threads) for version, seed in wanted]
     todo = [job for job, key in zip(wanted, keys, strict=True) if key not in ledger.results]
     done = len(wanted) - len(todo)
     if jobs > 1:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dnc_sparse.data import DataSet, load, pad_features
+from dnc_sparse.data import DataSet, join_validation, load, pad_features
 from dnc_sparse.nn import SparseMLP
 from dnc_sparse.recipes import recipe
 from dnc_sparse.training import FitConfig
@@ -65,7 +65,10 @@ class Version:
 
 @dataclass(frozen=True)
 class Task:
-    """The data, where its files are, and the recipe; None keeps the recipe's own figure."""
+    """The data, where its files are, and the recipe; None keeps the recipe's own figure.
+
+    `join_validation` trains on the validation split too, as published final runs do.
+    """
 
     data: str
     recipe: str
@@ -74,10 +77,14 @@ class Task:
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
+    join_validation: bool = False
 
     def load(self, version: Version) -> DataSet:
         """Return the data, padded with zeros to the network's first layer."""
-        return pad_features(load(self.data, self.data_dir, **self.options), version.sizes[0])
+        data = load(self.data, self.data_dir, **self.options)
+        if self.join_validation:
+            data = join_validation(data)
+        return pad_features(data, version.sizes[0])
 
     def config(self, version: Version, seed: int) -> FitConfig:
         """Return the recipe's settings with this task's changes."""

@@ -51,9 +51,7 @@ def main() -> None:
     test = torch.randint(DIGITS, (512, LENGTH))
     with torch.no_grad():
         right = model.eval()(test).argmax(dim=2) == test.cummax(dim=1).values
-    print(
-        f"one epoch in {seconds:.1f} s; accuracy on fresh sequences: {right.float().mean():.2%}"
-    )
+    print(f"one epoch in {seconds:.1f} s; accuracy on fresh sequences: {right.float().mean():.2%}")
 
 
 if __name__ == "__main__":

@@ -61,6 +61,7 @@ def compare(
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = None,
     learning_rate: options.LearningRate = None,
+    join_validation: options.JoinValidation = False,
     seeds: options.Seeds = 3,
     jobs: Annotated[
         int,
@@ -88,7 +89,9 @@ def compare(
     dnc-sparse compare --data mnist --layers 800,100,10 --fan-out "50,10;20,10"
     --l2 1.1e-4,8e-5,2e-5 --family clash_free,random --seeds 5 --jobs 2
     """
-    task = options.task(data, data_dir, data_option, recipe, epochs, batch_size, learning_rate)
+    task = options.task(
+        data, data_dir, data_option, recipe, epochs, batch_size, learning_rate, join_validation
+    )
     shared = Version(
         sizes=options.numbers(layers, "--layers", int),
         block=options.block(block),

@@ -60,6 +60,10 @@ BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Instead of 
 LearningRate = Annotated[
     float | None, typer.Option("--learning-rate", help="Instead of the recipe's.")
 ]
+JoinValidation = Annotated[
+    bool,
+    typer.Option("--join-validation", help="Train on the validation split too, if there is one."),
+]
 Seeds = Annotated[
     int, typer.Option("--seeds", min=1, help="Runs, with seeds 0, 1, ...; each draws new patterns.")
 ]
@@ -128,6 +132,7 @@ def task(
     epochs: int | None,
     batch_size: int | None,
     learning_rate: float | None,
+    join_validation: bool,
 ) -> Task:
     """Return the task that the shared options describe."""
     return Task(
@@ -138,6 +143,7 @@ def task(
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        join_validation=join_validation,
     )
 
 

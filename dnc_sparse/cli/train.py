@@ -37,6 +37,7 @@ def train(
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = None,
     learning_rate: options.LearningRate = None,
+    join_validation: options.JoinValidation = False,
     seeds: options.Seeds = 1,
     first_seed: Annotated[int, typer.Option(min=0, help="Seed of the first run.")] = 0,
     run_dir: Annotated[
@@ -66,7 +67,9 @@ def train(
     dnc-sparse train --data mnist --layers 800,100,10 --fan-out 50,10 --l2 8e-5 --seeds 5
     """
     options.set_threads(threads)
-    task = options.task(data, data_dir, data_option, recipe, epochs, batch_size, learning_rate)
+    task = options.task(
+        data, data_dir, data_option, recipe, epochs, batch_size, learning_rate, join_validation
+    )
     version = Version(
         sizes=options.numbers(layers, "--layers", int),
         density=density,

@@ -1,7 +1,7 @@
 """Data sets: Morse symbols (generated), MNIST, Fashion-MNIST, word counts, your own .npz."""
 
 from dnc_sparse.data.catalogue import available, load
-from dnc_sparse.data.dataset import DataSet, Split, pad_features
+from dnc_sparse.data.dataset import DataSet, Split, join_validation, pad_features
 from dnc_sparse.data.difficulty import Difficulty, morse_difficulty
 from dnc_sparse.data.files import DataFile, find_file
 from dnc_sparse.data.idx import read_idx
@@ -16,6 +16,7 @@ __all__ = [
     "available",
     "bag_of_words",
     "find_file",
+    "join_validation",
     "load",
     "morse",
     "morse_difficulty",

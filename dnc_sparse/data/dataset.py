@@ -102,6 +102,18 @@ class DataSet:
         )
 
 
+def join_validation(data: DataSet) -> DataSet:
+    """Return the data set with its validation samples after the training ones, as training samples.
+
+    Raises ValueError when there is no validation split.
+    """
+    if data.validation is None:
+        raise ValueError(f"{data.name} has no validation split to train on; leave the option out")
+    train, validation = data.train, data.validation
+    joined = Split(torch.cat([train.x, validation.x]), torch.cat([train.y, validation.y]))
+    return replace(data, train=joined, validation=None)
+
+
 def pad_features(data: DataSet, n_features: int) -> DataSet:
     """Append features that are always zero, so that the count has useful divisors (784 -> 800).
 

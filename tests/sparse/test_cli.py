@@ -151,6 +151,15 @@ def test_train_is_dense_by_default(data: str, capsys: pytest.CaptureFixture[str]
     assert "240 edges of 240 (100 %)" in capsys.readouterr().out
 
 
+def test_train_joins_validation(data: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(data, "--join-validation") == 2
+    assert "clusters has no validation split to train on" in capsys.readouterr().err
+    morse = ["--data", "morse-1.0", "--data-option", "samples_per_class=14", "--epochs", "1"]
+    arguments = ["train", *morse, "--layers", "64,8,64", "--join-validation", "--threads", "1"]
+    assert code(*arguments) == 0
+    assert "768 train" in capsys.readouterr().out
+
+
 def test_train_with_fan_out_banks_and_block(data: str, capsys: pytest.CaptureFixture[str]) -> None:
     more = ("--fan-out", "6,4", "--family", "clash_free", "--banks", "2", "--block", "2x2")
     assert train(data, *more) == 0

@@ -31,7 +31,7 @@ def task(tmp_path: Path) -> Task:
 def result(task: Task, version: Version, seed: int, **changes: object) -> Result:
     """A made-up result of a run that was never done."""
     figures = {
-        "key": run_key(task, version, seed),
+        "key": run_key(task, version, seed, 1),
         "version": version.name,
         "seed": seed,
         "test_accuracy": 0.9 + 0.01 * seed,
@@ -80,15 +80,17 @@ def test_recipe_follows_the_data() -> None:
 
 
 def test_key_depends_on_settings_not_on_places(task: Task) -> None:
-    key = run_key(task, DENSE, 0)
-    assert run_key(replace(task, data_dir="/elsewhere"), DENSE, 0) == key
+    key = run_key(task, DENSE, 0, 1)
+    assert run_key(replace(task, data_dir="/elsewhere"), DENSE, 0, 1) == key
     others = [
-        run_key(replace(task, epochs=3), DENSE, 0),
-        run_key(task, DENSE, 1),
-        run_key(task, SPARSE, 0),
-        run_key(task, replace(DENSE, l2=1e-5), 0),
+        run_key(replace(task, epochs=3), DENSE, 0, 1),
+        run_key(task, DENSE, 0, 2),
+        run_key(task, DENSE, 0, None),
+        run_key(task, DENSE, 1, 1),
+        run_key(task, SPARSE, 0, 1),
+        run_key(task, replace(DENSE, l2=1e-5), 0, 1),
     ]
-    assert len({key, *others}) == 5
+    assert len({key, *others}) == 7
 
 
 # --- runs

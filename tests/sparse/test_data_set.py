@@ -12,7 +12,15 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dnc_sparse.data import DataSet, Split, available, bag_of_words, load, pad_features
+from dnc_sparse.data import (
+    DataSet,
+    Split,
+    available,
+    bag_of_words,
+    join_validation,
+    load,
+    pad_features,
+)
 
 
 def split(rows: int = 3, features: int = 4, label: int = 0) -> Split:
@@ -100,6 +108,16 @@ def test_padding_appends_zeros() -> None:
         ValueError, match=r"^'toy' has 4 features and cannot be padded to 3; choose"
     ):
         pad_features(data, 3)
+
+
+def test_validation_joins_the_training_samples() -> None:
+    data = data_set(validation=split(2))
+    joined = join_validation(data)
+    assert joined.validation is None
+    assert torch.equal(joined.train.x, torch.cat([data.train.x, data.validation.x]))
+    assert torch.equal(joined.train.y, torch.cat([data.train.y, data.validation.y]))
+    with pytest.raises(ValueError, match=r"^toy has no validation split to train on; leave the op"):
+        join_validation(joined)
 
 
 def test_custom_images_are_scaled_and_flattened(tmp_path: Path) -> None:
