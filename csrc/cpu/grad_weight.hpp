@@ -100,10 +100,8 @@ template <class T>
 void grad_blocks(const GradView<T>& g, int64_t first_row, int64_t last_row) {
   const int64_t bo = g.d.row_block;
   for (int64_t row = first_row; row < last_row; row++) {
-    const int64_t slot = g.d.per_tile ? g.tile * g.d.per_tile : g.d.start[g.tile * g.d.rows + row];
-    const int64_t count =
-        g.d.per_tile ? g.d.per_tile : g.d.start[(g.tile + 1) * g.d.rows + row] - slot;
-    const int64_t inputs = count * g.d.column_block;
+    const int64_t slot = first_slot(g.d, g.tile, row);
+    const int64_t inputs = slot_count(g.d, g.tile, row) * g.d.column_block;
     int64_t done = 0;
     if constexpr (lanes<T> >= 4) {
       grad_block_row<T, 4>(g, row, 0, bo, slot, inputs);
@@ -113,7 +111,7 @@ void grad_blocks(const GradView<T>& g, int64_t first_row, int64_t last_row) {
   }
 }
 
-// 1x1 edges with equal counts: R rows at once, as few as fill the lanes.
+// 1x1 edges with equal counts: R rows at once.
 template <class T, int R>
 int64_t grad_edges(const GradView<T>& g, int64_t row, int64_t last_row) {
   const int64_t slot = g.tile * g.d.per_tile;
@@ -125,24 +123,76 @@ int64_t grad_edges(const GradView<T>& g, int64_t row, int64_t last_row) {
   return row;
 }
 
+// Edges gathered from any rows until they fill the lanes.
+template <class T>
+struct EdgeList {
+  static constexpr int n = lanes<T>;
+  const T* x[n];
+  const T* grad_y[n];
+  T* target[n];
+  int count = 0;
+
+  void sum(int64_t vectors, bool add) {
+    // four edges at once hide the latency of their sums and leave registers for their pointers
+    constexpr int at_once = n < 4 ? n : 4;
+    for (int j = count; j < n; j++) {
+      x[j] = x[0];
+      grad_y[j] = grad_y[0];
+    }
+    Vec<T> sums[n];
+    DNC_UNROLL for (int j = 0; j < n; j += at_once) {
+      Vec<T> own[at_once];
+      DNC_UNROLL for (int q = 0; q < at_once; q++) own[q] = Vec<T>{};
+      for (int64_t v = 0; v < vectors; v++) {
+        DNC_UNROLL for (int q = 0; q < at_once; q++) {
+          own[q] += load(grad_y[j + q] + v * n) * load(x[j + q] + v * n);
+        }
+      }
+      DNC_UNROLL for (int q = 0; q < at_once; q++) sums[j + q] = own[q];
+    }
+    T total[n];
+    store(total, sum_each<T>(sums));
+    for (int j = 0; j < count; j++) *target[j] = total[j] + (add ? *target[j] : T(0));
+    count = 0;
+  }
+};
+
+// 1x1 edges in any number per row: whole groups share their row's grad_y, the rest is listed.
+template <class T>
+void grad_rows(const GradView<T>& g, int64_t row, int64_t last_row) {
+  constexpr int64_t n = lanes<T>;
+  EdgeList<T> list;
+  for (; row < last_row; row++) {
+    int64_t slot = first_slot(g.d, g.tile, row);
+    const int64_t end = slot + slot_count(g.d, g.tile, row);
+    for (; slot + n <= end; slot += n) grad_group<T, 1, false>(g, row, 0, slot, 0, n);
+    for (int64_t at = row * g.d.slots + slot; at < row * g.d.slots + end; at++) {
+      list.x[list.count] = g.x + g.d.offset[at] * g.d.batch_tile;
+      list.grad_y[list.count] = g.grad_y + row * g.d.batch_tile;
+      list.target[list.count] = g.grad + at;
+      if (++list.count == n) list.sum(g.vectors, g.add);
+    }
+  }
+  if (list.count) list.sum(g.vectors, g.add);
+}
+
 template <class T>
 void grad_tile(const GradView<T>& g, int64_t first_row, int64_t last_row) {
   constexpr int n = lanes<T>;
+  if (g.d.row_block > 1 || g.d.column_block > 1) return grad_blocks(g, first_row, last_row);
+  // rows too short to fill the lanes: a group shares two, four or eight of them
   int64_t row = first_row;
-  if (g.d.row_block == 1 && g.d.column_block == 1 && g.d.per_tile) {
-    const int64_t edges = g.d.per_tile;
-    if constexpr (n >= 16) {
-      if (edges <= 2) row = grad_edges<T, 8>(g, row, last_row);
-    }
+  const int64_t edges = g.d.per_tile;
+  if (edges < n) {
     if constexpr (n >= 8) {
-      if (edges <= n / 4) row = grad_edges<T, 4>(g, row, last_row);
+      if (edges >= n / 2) row = grad_edges<T, 2>(g, row, last_row);
+      if (edges >= n / 4) row = grad_edges<T, 4>(g, row, last_row);
     }
-    if constexpr (n >= 4) {
-      if (edges <= n / 2) row = grad_edges<T, 2>(g, row, last_row);
+    if constexpr (n >= 16) {
+      if (edges >= n / 8) row = grad_edges<T, 8>(g, row, last_row);
     }
-    row = grad_edges<T, 1>(g, row, last_row);
   }
-  grad_blocks(g, row, last_row);
+  grad_rows(g, row, last_row);
 }
 
 template <class S>

@@ -21,14 +21,6 @@ struct TileView {
   const T* x;         // [columns of the tile * column_block][kBatchTile]
   const T* weight;    // [rows][slots][row_block][column_block]
   T* y;               // [rows of the chunk * row_block][kBatchTile]
-
-  int64_t first_slot(int64_t row) const {
-    return d.per_tile ? tile * d.per_tile : d.start[tile * d.rows + row];
-  }
-  int64_t slot_count(int64_t row) const {
-    return d.per_tile ? d.per_tile
-                      : d.start[(tile + 1) * d.rows + row] - d.start[tile * d.rows + row];
-  }
 };
 
 // 1x1 edges: G rows at once with the same number of edges, V vectors of samples. Offsets and
@@ -73,8 +65,8 @@ void edge_tile(const TileView<T>& t, int64_t sample) {
     }
   }
   for (; row < t.last_row; row++, y += kBatchTile) {
-    const int64_t at = row * slots + t.first_slot(row);
-    edge_rows<T, 1, V>(x, t.weight + at, t.d.offset + at, slots, t.slot_count(row), y);
+    const int64_t at = row * slots + first_slot(t.d, t.tile, row);
+    edge_rows<T, 1, V>(x, t.weight + at, t.d.offset + at, slots, slot_count(t.d, t.tile, row), y);
   }
 }
 
@@ -83,8 +75,8 @@ template <class T, int R, int V>
 DNC_INLINE void block_rows(const TileView<T>& t, int64_t row, int64_t output, int64_t sample) {
   constexpr int n = lanes<T>;
   const int64_t bo = t.d.row_block, bi = t.d.column_block;
-  const int64_t at = row * t.d.slots + t.first_slot(row);
-  const int64_t count = t.slot_count(row);
+  const int64_t at = row * t.d.slots + first_slot(t.d, t.tile, row);
+  const int64_t count = slot_count(t.d, t.tile, row);
   T* y = t.y + ((row - t.first_row) * bo + output) * kBatchTile + sample;
   Vec<T> sum[R][V];
   DNC_UNROLL for (int r = 0; r < R; r++) {

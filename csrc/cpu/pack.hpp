@@ -12,6 +12,14 @@ DNC_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 DNC_INLINE int64_t round_up(int64_t a, int64_t step) { return (a + step - 1) / step * step; }
 DNC_INLINE int64_t divide_up(int64_t a, int64_t step) { return (a + step - 1) / step; }
 
+// Where a row's slots in a tile begin, counted from the row's first, and how many there are.
+DNC_INLINE int64_t first_slot(const Direction& d, int64_t tile, int64_t row) {
+  return d.per_tile ? tile * d.per_tile : d.start[tile * d.rows + row];
+}
+DNC_INLINE int64_t slot_count(const Direction& d, int64_t tile, int64_t row) {
+  return d.per_tile ? d.per_tile : first_slot(d, tile + 1, row) - first_slot(d, tile, row);
+}
+
 // Memory that a thread keeps from call to call, since fresh pages cost more than the packing.
 class Scratch {
  public:
