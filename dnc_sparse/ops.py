@@ -10,13 +10,14 @@
 
 Registered operators take the pattern as its `key` (canonical JSON), so that a compiled or exported
 graph carries all it needs. Each gradient is another of the three functions, so second derivatives
-work as well. Where nothing needs to see an operator (no tracing, no tensor subclass), `forward`
+work as well. Where nothing needs to see an operator (no tracing, no transform), `forward`
 calls the backend itself, which more than halves the time of small layers
 (docs/decisions/0004-eager-path.md).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,36 +29,38 @@ from dnc_sparse.patterns import Pattern
 
 @torch.library.custom_op("dnc_sparse::forward", mutates_args=())
 def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: str) -> Tensor:
-    return _backend(x).forward(x, weight, bias, Pattern.from_key(pattern))
+    own = _checked(pattern, x=x, weight=weight, bias=bias)
+    return _backend(x).forward(x, weight, bias, own)
 
 
 @torch.library.custom_op("dnc_sparse::grad_input", mutates_args=())
 def _grad_input(grad_y: Tensor, weight: Tensor, pattern: str) -> Tensor:
-    return _backend(grad_y).grad_input(grad_y, weight, Pattern.from_key(pattern))
+    own = _checked(pattern, grad_y=grad_y, weight=weight)
+    return _backend(grad_y).grad_input(grad_y, weight, own)
 
 
 @torch.library.custom_op("dnc_sparse::grad_weight", mutates_args=())
 def _grad_weight(grad_y: Tensor, x: Tensor, pattern: str) -> Tensor:
-    return _backend(x).grad_weight(grad_y, x, Pattern.from_key(pattern))
-
-
-def _backend(x: Tensor) -> backends.Backend:
-    return backends.select(x.device.type, x.dtype)
+    own = _checked(pattern, x=x, grad_y=grad_y)
+    return _backend(x).grad_weight(grad_y, x, own)
 
 
 @_forward.register_fake
 def _(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: str) -> Tensor:
-    return x.new_empty(x.shape[0], Pattern.from_key(pattern).n_out)
+    own = _checked(pattern, x=x, weight=weight, bias=bias)
+    return x.new_empty(x.shape[0], own.n_out)
 
 
 @_grad_input.register_fake
 def _(grad_y: Tensor, weight: Tensor, pattern: str) -> Tensor:
-    return grad_y.new_empty(grad_y.shape[0], Pattern.from_key(pattern).n_in)
+    own = _checked(pattern, grad_y=grad_y, weight=weight)
+    return grad_y.new_empty(grad_y.shape[0], own.n_in)
 
 
 @_grad_weight.register_fake
 def _(grad_y: Tensor, x: Tensor, pattern: str) -> Tensor:
-    return x.new_empty(Pattern.from_key(pattern).weight_shape)
+    own = _checked(pattern, x=x, grad_y=grad_y)
+    return x.new_empty(own.weight_shape)
 
 
 def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -71,15 +74,26 @@ def _save_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(grad_y, other)
 
 
-def _backward_of_forward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+def _gradients(
+    ctx: Any,
+    grad_y: Tensor,
+    grad_input: Callable[..., Tensor],
+    grad_weight: Callable[..., Tensor],
+    pattern: Pattern | str,
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients that `forward`'s arguments need, by the given two functions."""
     x, weight = ctx.saved_tensors
     needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
     return (
-        _grad_input(grad_y, weight, ctx.pattern) if needs_x else None,
-        _grad_weight(grad_y, x, ctx.pattern) if needs_weight else None,
+        grad_input(grad_y, weight, pattern) if needs_x else None,
+        grad_weight(grad_y, x, pattern) if needs_weight else None,
         grad_y.sum(0) if needs_bias else None,
         None,
     )
+
+
+def _backward_of_forward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+    return _gradients(ctx, grad_y, _grad_input, _grad_weight, ctx.pattern)
 
 
 def _backward_of_grad_input(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -120,55 +134,46 @@ class _Eager(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (grad_y,) = grads
-        pattern: Pattern = ctx.pattern
         if torch.is_grad_enabled():
             # somebody wants second derivatives, which only operators have
-            ctx.pattern = pattern.key
-            return _backward_of_forward(ctx, grad_y)
-        x, weight = ctx.saved_tensors
-        needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
+            return _gradients(ctx, grad_y, _grad_input, _grad_weight, ctx.pattern.key)
         backend = _backend(grad_y)
-        return (
-            backend.grad_input(grad_y, weight, pattern) if needs_x else None,
-            backend.grad_weight(grad_y, x, pattern) if needs_weight else None,
-            grad_y.sum(0) if needs_bias else None,
-            None,
-        )
+        return _gradients(ctx, grad_y, backend.grad_input, backend.grad_weight, ctx.pattern)
 
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def _needs_operators(*tensors: Tensor | None) -> bool:
-    """Whether a compiler, an exporter, a mode or a tensor subclass looks at each operator."""
+    """Whether a compiler, an exporter, a transform or a tensor subclass looks at each operator."""
     return (
         torch.compiler.is_compiling()
-        or any(t is not None and type(t) not in _PLAIN for t in tensors)
+        or any(t is not None and (type(t) not in _PLAIN or t.is_meta) for t in tensors)
         or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._are_functorch_transforms_active()
     )
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern) -> Tensor:
     """Return y = x W^T + bias over the pattern's edges: [batch, n_out].
 
-    Under autocast the operands are cast to its dtype first. Raises ValueError for a wrong shape,
-    TypeError for dtypes that differ or are not floating, RuntimeError for tensors on different
-    devices or when no backend can run.
+    Under autocast the operands are cast to its dtype first, float64 excepted, as torch does. Raises
+    ValueError for a wrong shape, TypeError for dtypes that differ or are not floating, RuntimeError
+    for tensors on different devices or when no backend can run.
     """
-    if torch.is_autocast_enabled(x.device.type):
+    if not x.is_meta and torch.is_autocast_enabled(x.device.type):
         x, weight, bias = _autocast(x, weight, bias)
-    _check(pattern, {"x": x, "weight": weight, "bias": bias})
     y: Tensor
     if _needs_operators(x, weight, bias):
         y = _forward(x, weight, bias, pattern.key)
     else:
+        _check(pattern, {"x": x, "weight": weight, "bias": bias})
         y = _Eager.apply(x, weight, bias, pattern)  # type: ignore[no-untyped-call]
     return y
 
 
 def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
     """Return the gradient in x, grad_y W: [batch, n_in]. Raises as `forward`."""
-    _check(pattern, {"grad_y": grad_y, "weight": weight})
     grad_x: Tensor = _grad_input(grad_y, weight, pattern.key)
     return grad_x
 
@@ -178,11 +183,12 @@ def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
 
     Empty slots of a pattern with varying degrees get zero. Raises as `forward`.
     """
-    _check(pattern, {"x": x, "grad_y": grad_y})
-    if grad_y.shape[0] != x.shape[0]:
-        raise ValueError(f"x has batch {x.shape[0]} but grad_y has batch {grad_y.shape[0]}")
     grad: Tensor = _grad_weight(grad_y, x, pattern.key)
     return grad
+
+
+def _backend(x: Tensor) -> backends.Backend:
+    return backends.select(x.device.type, x.dtype)
 
 
 def _autocast(*tensors: Tensor | None) -> list[Any]:
@@ -190,12 +196,27 @@ def _autocast(*tensors: Tensor | None) -> list[Any]:
     first = tensors[0]
     assert first is not None
     dtype = torch.get_autocast_dtype(first.device.type)
-    return [t if t is None or not t.is_floating_point() else t.to(dtype) for t in tensors]
+    return [
+        t.to(dtype) if t is not None and t.is_floating_point() and t.dtype != torch.float64 else t
+        for t in tensors
+    ]
+
+
+def _checked(key: str, **tensors: Tensor | None) -> Pattern:
+    """Return the pattern of a key once the tensors fit it."""
+    pattern = Pattern.from_key(key)
+    _check(pattern, tensors)
+    return pattern
 
 
 def _check(pattern: Pattern, tensors: dict[str, Tensor | None]) -> None:
     """Compare shapes, dtypes and devices; those of the first tensor set the rule."""
-    shapes = pattern.plan("ops", lambda: _shapes(pattern))
+    shapes = {
+        "x": (pattern.n_in,),
+        "grad_y": (pattern.n_out,),
+        "weight": pattern.weight_shape,
+        "bias": (pattern.n_out,),
+    }
     first_name, first = next(iter(tensors.items()))
     assert first is not None
     if not first.dtype.is_floating_point:
@@ -203,11 +224,15 @@ def _check(pattern: Pattern, tensors: dict[str, Tensor | None]) -> None:
     for name, tensor in tensors.items():
         if tensor is None:
             continue
-        shape, fixed_from = shapes[name]
-        if tensor.dim() != len(shape) or tensor.shape[fixed_from:] != shape[fixed_from:]:
+        batched = name in ("x", "grad_y")
+        if tensor.dim() != len(shapes[name]) + batched or tensor.shape[batched:] != shapes[name]:
+            shape = ["batch"] * batched + [str(size) for size in shapes[name]]
             raise ValueError(
-                f"{name} must be [{', '.join(map(str, shape))}] for {pattern!r}, "
-                f"got {list(tensor.shape)}"
+                f"{name} must be [{', '.join(shape)}] for {pattern!r}, got {list(tensor.shape)}"
+            )
+        if tensor.layout != torch.strided:
+            raise TypeError(
+                f"{name} must be an ordinary tensor, got {tensor.layout}; to_dense() it"
             )
         if tensor.dtype != first.dtype:
             raise TypeError(
@@ -219,13 +244,5 @@ def _check(pattern: Pattern, tensors: dict[str, Tensor | None]) -> None:
                 f"{name} is on {tensor.device} but {first_name} is on {first.device}; "
                 f"move both to one device"
             )
-
-
-def _shapes(pattern: Pattern) -> dict[str, tuple[tuple[str | int, ...], int]]:
-    """Shape of each operand and the dimension from which it is fixed."""
-    return {
-        "x": (("batch", pattern.n_in), 1),
-        "grad_y": (("batch", pattern.n_out), 1),
-        "weight": (pattern.weight_shape, 0),
-        "bias": ((pattern.n_out,), 0),
-    }
+        if name == "grad_y" and tensor.shape[0] != first.shape[0]:
+            raise ValueError(f"x has batch {first.shape[0]} but grad_y has batch {tensor.shape[0]}")

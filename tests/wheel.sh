@@ -3,17 +3,21 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
+python=${PYTHON:-.venv/bin/python}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-PIP_CONSTRAINT="$root/constraints.txt" "$PYTHON" -m build --wheel --outdir "$work/dist" . >"$work/log" ||
+PIP_CONSTRAINT="$root/constraints.txt" "$python" -m build --wheel --outdir "$work/dist" . >"$work/log" ||
     { cat "$work/log"; exit 1; }
-"$PYTHON" -m venv "$work/venv"
+"$python" -m venv "$work/venv"
 install=("$work/venv/bin/python" -m pip --disable-pip-version-check install --quiet -c constraints.txt)
 "${install[@]}" torch
 "${install[@]}" "$work"/dist/*.whl pytest pytest-benchmark hypothesis matplotlib
 
 mkdir "$work/tree"
-cp -r tests examples pyproject.toml "$work/tree"
+cp -r tests bench examples docs README.md CONTRIBUTING.md pyproject.toml "$work/tree"
+# the copy has no neighbour folder with data files
+data=$root/../shared/data
+if [ -z "${DNC_DATA:-}" ] && [ -d "$data" ]; then export DNC_DATA=$data; fi
 cd "$work/tree"
-DNC_DATA=${DNC_DATA:-$root/../shared/data} "$work/venv/bin/pytest" -q
+"$work/venv/bin/pytest" -q

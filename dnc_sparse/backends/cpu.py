@@ -91,40 +91,30 @@ def use_instruction_set(name: str) -> Iterator[None]:
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern) -> Tensor:
     """Return y = x W^T + bias: [batch, n_out]."""
+    x, weight = x.resolve_neg(), _packed(weight)
+    bias = None if bias is None else _packed(bias)
     y = x.new_empty(x.shape[0], pattern.n_out)
-    weight = weight.contiguous()
-    bias = None if bias is None else bias.contiguous()
     _plan(pattern).forward(
         *_mode(x),
         *_matrix(x),
         weight.data_ptr(),
         0 if bias is None else bias.data_ptr(),
-        y.data_ptr(),
-        pattern.n_out,
-        x.shape[0],
-        torch.get_num_threads(),
+        *_result(y),
     )
     return y
 
 
 def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
     """Return grad_y W: [batch, n_in]."""
+    grad_y, weight = grad_y.resolve_neg(), _packed(weight)
     grad_x = grad_y.new_empty(grad_y.shape[0], pattern.n_in)
-    weight = weight.contiguous()
-    _plan(pattern).grad_input(
-        *_mode(grad_y),
-        *_matrix(grad_y),
-        weight.data_ptr(),
-        grad_x.data_ptr(),
-        pattern.n_in,
-        grad_y.shape[0],
-        torch.get_num_threads(),
-    )
+    _plan(pattern).grad_input(*_mode(grad_y), *_matrix(grad_y), weight.data_ptr(), *_result(grad_x))
     return grad_x
 
 
 def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     """Return each edge's share of grad_y^T x, zero in empty slots: [rows, slots, bo, bi]."""
+    grad_y, x = grad_y.resolve_neg(), x.resolve_neg()
     grad = x.new_empty(pattern.weight_shape)
     _plan(pattern).grad_weight(
         *_mode(x),
@@ -147,5 +137,14 @@ def _mode(x: Tensor) -> tuple[str, object]:
     return active_instruction_set(), getattr(_module().DType, DTYPES[x.dtype])
 
 
+def _packed(tensor: Tensor) -> Tensor:
+    # a negation that torch keeps as a mark on the tensor is not in its memory
+    return tensor.resolve_neg().contiguous()
+
+
 def _matrix(x: Tensor) -> tuple[int, int, int]:
     return x.data_ptr(), x.stride(0), x.stride(1)
+
+
+def _result(y: Tensor) -> tuple[int, int, int, int]:
+    return y.data_ptr(), y.shape[1], y.shape[0], torch.get_num_threads()

@@ -31,12 +31,17 @@ def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
 
 def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     """Return each edge's share of grad_y^T x, zero in empty slots: [rows, slots, bo, bi]."""
+    return edge_weight(grad_y.mT @ x, pattern)
+
+
+def edge_weight(dense: Tensor, pattern: Pattern) -> Tensor:
+    """Read the edges' entries of an [n_out, n_in] matrix, zero in empty slots."""
     bo, bi = pattern.block
-    dense = (grad_y.mT @ x).reshape(pattern.rows, bo, pattern.columns, bi).transpose(1, 2)
-    rows, slots, columns = _edges(pattern, x.device)
-    grad = x.new_zeros(pattern.weight_shape)
-    grad[rows, slots] = dense[rows, columns]
-    return grad
+    blocks = dense.reshape(pattern.rows, bo, pattern.columns, bi).transpose(1, 2)
+    rows, slots, columns = _edges(pattern, dense.device)
+    weight = dense.new_zeros(pattern.weight_shape)
+    weight[rows, slots] = blocks[rows, columns]
+    return weight
 
 
 def dense_weight(weight: Tensor, pattern: Pattern) -> Tensor:
@@ -46,6 +51,16 @@ def dense_weight(weight: Tensor, pattern: Pattern) -> Tensor:
     dense = weight.new_zeros(pattern.rows, pattern.columns, bo, bi)
     dense[rows, columns] = weight[rows, slots]
     return dense.transpose(1, 2).reshape(pattern.n_out, pattern.n_in)
+
+
+def error_bound(truth: Tensor, size: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return how far a result in `dtype` may be from the truth, element by element.
+
+    `truth` is this backend's result in float64 and `size` the same of the absolute inputs. Sums are
+    kept in float32 (float64 for float64) in any order, and rounded once.
+    """
+    sums = torch.float64 if dtype == torch.float64 else torch.float32
+    return 4 * torch.finfo(sums).eps * size + torch.finfo(dtype).eps * truth.abs()
 
 
 def _edges(pattern: Pattern, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

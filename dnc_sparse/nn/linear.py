@@ -145,13 +145,8 @@ class SparseLinear(nn.Module):
             *(linear.in_features, linear.out_features, density),
             **{**choice, "bias": linear.bias is not None, **place},
         )
-        (bo, bi), pattern = layer.pattern.block, layer.pattern
-        blocks = linear.weight.detach().reshape(pattern.rows, bo, pattern.columns, bi)
-        columns = torch.from_numpy(pattern.sources.clip(min=0)).long().to(blocks.device)
-        rows = torch.arange(pattern.rows, device=blocks.device)[:, None]
         with torch.no_grad():
-            layer.weight.copy_(blocks.transpose(1, 2)[rows, columns])
-            clear_empty_slots_(layer)
+            layer.weight.copy_(reference.edge_weight(linear.weight, layer.pattern))
             if layer.bias is not None:
                 layer.bias.copy_(linear.bias)
         return layer

@@ -10,9 +10,11 @@
 
 namespace {
 
+// `per_tile` edges in every 32 columns of every row, or as many as `density` draws.
 struct Shape {
   int64_t rows, columns, row_block, column_block, batch;
   double density;
+  int64_t per_tile = 0;
 };
 
 float from_bfloat16(uint16_t bits) {
@@ -51,7 +53,12 @@ class Test {
     std::vector<std::vector<int32_t>> column_slots(size_t(shape.columns));
     for (auto& columns : row_columns) {
       for (int32_t c = 0; c < shape.columns; c++) {
-        if (edge(random_)) columns.push_back(c);
+        // an odd stride over 32 columns visits each once
+        const bool chosen = shape.per_tile
+                                ? (c % 32 * 5 + int32_t(&columns - row_columns.data())) % 32 <
+                                      int32_t(shape.per_tile)
+                                : edge(random_);
+        if (chosen) columns.push_back(c);
       }
       slots_ = std::max(slots_, int64_t(columns.size()));
     }
@@ -81,10 +88,15 @@ class Test {
         grad_weight(size_t(cells), stored<S>(9));
     const dnc::Plan plan(sources_.data(), targets_.data(), s_.rows, slots_, s_.columns,
                          target_slots_, s_.row_block, s_.column_block);
-    const dnc::Matrix x_matrix{const_cast<S*>(x.data()), n_in, 1};
-    const dnc::Matrix grad_y_matrix{const_cast<S*>(grad_y.data()), n_out, 1};
-    plan.forward(kernels, dtype, x_matrix, weight.data(), bias.data(), {y.data(), n_out, 1},
-                 s_.batch, threads);
+    // feature-major for an odd number of rows, so that both ways of packing run
+    const bool turned = s_.rows % 2;
+    const auto x_stored = turned ? transposed(x, n_in) : x;
+    const auto grad_y_stored = turned ? transposed(grad_y, n_out) : grad_y;
+    const dnc::Matrix x_matrix = matrix(x_stored, n_in, turned);
+    const dnc::Matrix grad_y_matrix = matrix(grad_y_stored, n_out, turned);
+    const bool biased = s_.columns % 2;
+    plan.forward(kernels, dtype, x_matrix, weight.data(), biased ? bias.data() : nullptr,
+                 {y.data(), n_out, 1}, s_.batch, threads);
     plan.grad_input(kernels, dtype, grad_y_matrix, weight.data(), {grad_x.data(), n_in, 1},
                     s_.batch, threads);
     plan.grad_weight(kernels, dtype, grad_y_matrix, x_matrix, grad_weight.data(), s_.batch,
@@ -93,7 +105,9 @@ class Test {
     std::vector<double> y_true(y.size()), grad_x_true(grad_x.size()),
         grad_w_true(grad_weight.size());
     for (int64_t b = 0; b < s_.batch; b++) {
-      for (int64_t o = 0; o < n_out; o++) y_true[size_t(b * n_out + o)] = value(bias[size_t(o)]);
+      for (int64_t o = 0; o < n_out && biased; o++) {
+        y_true[size_t(b * n_out + o)] = value(bias[size_t(o)]);
+      }
     }
     for (int64_t at = 0; at < s_.rows * slots_; at++) {
       if (sources_[size_t(at)] < 0) continue;
@@ -116,6 +130,23 @@ class Test {
   }
 
  private:
+  template <class S>
+  std::vector<S> transposed(const std::vector<S>& rows, int64_t features) {
+    std::vector<S> result(rows.size());
+    for (int64_t b = 0; b < s_.batch; b++) {
+      for (int64_t f = 0; f < features; f++) {
+        result[size_t(f * s_.batch + b)] = rows[size_t(b * features + f)];
+      }
+    }
+    return result;
+  }
+
+  template <class S>
+  dnc::Matrix matrix(const std::vector<S>& data, int64_t features, bool turned) {
+    S* address = const_cast<S*>(data.data());
+    return turned ? dnc::Matrix{address, 1, s_.batch} : dnc::Matrix{address, features, 1};
+  }
+
   template <class S>
   std::vector<S> draw(int64_t count) {
     std::uniform_int_distribution<int> small(-1, 1);
@@ -145,10 +176,13 @@ class Test {
 
 int main() {
   const Shape shapes[] = {
-      {1, 1, 1, 1, 1, 1.0},      {7, 9, 1, 1, 3, 0.4},     {130, 300, 1, 1, 70, 0.1},
-      {20, 128, 1, 1, 129, 1.0}, {9, 40, 2, 2, 17, 0.3},   {9, 40, 4, 4, 65, 0.3},
-      {5, 30, 8, 8, 64, 0.5},    {3, 20, 16, 16, 33, 0.5}, {6, 11, 3, 5, 40, 0.5},
-      {4, 5, 1, 1, 0, 0.5},      {4, 5, 1, 1, 4, 0.0},     {3, 50, 4, 1, 130, 0.3}};
+      {1, 1, 1, 1, 1, 1.0},       {7, 9, 1, 1, 3, 0.4},      {130, 300, 1, 1, 70, 0.1},
+      {20, 128, 1, 1, 129, 1.0},  {9, 40, 2, 2, 17, 0.3},    {9, 40, 4, 4, 65, 0.3},
+      {5, 30, 8, 8, 64, 0.5},     {3, 20, 16, 16, 33, 0.5},  {6, 11, 3, 5, 40, 0.5},
+      {4, 5, 1, 1, 0, 0.5},       {4, 5, 1, 1, 4, 0.0},      {3, 50, 4, 1, 130, 0.3},
+      {21, 129, 1, 1, 1100, 0.2}, {70, 256, 1, 1, 70, 0, 1}, {70, 256, 1, 1, 70, 0, 2},
+      {71, 128, 1, 1, 300, 0, 4}, {70, 128, 1, 1, 40, 0, 9}, {33, 128, 1, 1, 530, 0, 20},
+      {10, 64, 4, 4, 300, 0, 3}};
   int passed = 0, failed = 0;
   for (int i = 0; i < dnc::kInstructionSetCount; i++) {
     const dnc::InstructionSet& isa = dnc::kInstructionSets[i];

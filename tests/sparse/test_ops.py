@@ -8,6 +8,7 @@ from support import balanced_tiles, normals, random_blocks, running_on, small_in
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dnc_sparse import ops
+from dnc_sparse.backends import reference
 from dnc_sparse.patterns import Pattern
 
 PATTERNS = {
@@ -104,6 +105,80 @@ def test_full_graph_compilation(dynamic: bool) -> None:
     assert torch.equal(*grads)
 
 
+def test_gradient_penalty_through_two_layers() -> None:
+    first, second = PATTERNS["balanced"], random_blocks(3, 8, 0.7)
+    case = normals(first, 5, torch.float64)
+    weights = [case.weight, normals(second, 5, torch.float64).weight]
+
+    def penalty(*weights: torch.Tensor) -> torch.Tensor:
+        x = case.x.clone().requires_grad_()
+        y = ops.forward(
+            torch.tanh(ops.forward(x, weights[0], None, first)), weights[1], None, second
+        )
+        (slope,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+        return slope.square().sum()
+
+    inputs = [w.clone().requires_grad_() for w in weights]
+    penalty(*inputs).backward()
+    # the same through dense matrices
+    dense = [w.clone().requires_grad_() for w in weights]
+    matrices = [reference.dense_weight(w, p) for w, p in zip(dense, (first, second), strict=True)]
+    x = case.x.clone().requires_grad_()
+    y = torch.tanh(x @ matrices[0].T) @ matrices[1].T
+    (slope,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    slope.square().sum().backward()
+    for own, true in zip(inputs, dense, strict=True):
+        torch.testing.assert_close(own.grad, true.grad)
+
+
+def test_a_graph_can_be_walked_again() -> None:
+    pattern = PATTERNS["balanced"]
+    case = normals(pattern, 5, torch.float64)
+    weight = case.weight.requires_grad_()
+    y = ops.forward(case.x, weight, None, pattern).square().sum()
+    first, again = (torch.autograd.grad(y, weight, create_graph=True)[0] for _ in range(2))
+    (plain,) = torch.autograd.grad(y, weight)
+    assert torch.equal(first, again)
+    assert torch.equal(first, plain)
+
+
+def test_meta_tensors_give_shapes() -> None:
+    pattern = PATTERNS["balanced"]
+    x = torch.empty(7, pattern.n_in, device="meta")
+    weight = torch.empty(pattern.weight_shape, device="meta")
+    assert ops.forward(x, weight, None, pattern).shape == (7, pattern.n_out)
+
+
+def test_autocast_leaves_float64_alone() -> None:
+    pattern = PATTERNS["balanced"]
+    case = normals(pattern, 9, torch.float64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert ops.forward(case.x, case.weight, case.bias, pattern).dtype == torch.float64
+
+
+def test_compiles_before_the_first_eager_call_in_inference_mode() -> None:
+    pattern = balanced_tiles(48, 8, 16, 2, seed=7)
+    case = small_integers(pattern, 9, torch.float32)
+    compiled = torch.compile(
+        lambda x: ops.forward(x, case.weight, None, pattern), fullgraph=True, backend="aot_eager"
+    )
+    with torch.inference_mode():
+        y = compiled(case.x)
+    assert torch.equal(y, ops.forward(case.x, case.weight, None, pattern))
+
+
+def test_operators_check_what_they_are_given() -> None:
+    pattern = PATTERNS["balanced"]
+    case = normals(pattern, 9, torch.float32)
+    operators = torch.ops.dnc_sparse
+    with pytest.raises(ValueError, match=r"^weight must be \[8, 6, 1, 1\] for Pattern"):
+        operators.forward(case.x, case.weight[:1], None, pattern.key)
+    with pytest.raises(TypeError, match=r"^weight is torch.bfloat16 but grad_y is torch.float32; "):
+        operators.grad_input(case.grad_y, case.weight.bfloat16(), pattern.key)
+    with pytest.raises(ValueError, match=r"^x has batch 9 but grad_y has batch 4$"):
+        operators.grad_weight(case.grad_y[:4], case.x, pattern.key)
+
+
 def wrong_calls() -> dict[str, tuple[object, type[Exception], str]]:
     p = Pattern(4, 2, [[0, 1], [2, 3]])
     x, weight, bias, grad_y = (t for t in _tensors(p))
@@ -138,6 +213,11 @@ def wrong_calls() -> dict[str, tuple[object, type[Exception], str]]:
             lambda: ops.forward(x.long(), weight, bias, p),
             TypeError,
             r"^x must be floating point, got torch.int64$",
+        ),
+        "a sparse tensor": (
+            lambda: ops.forward(x.to_sparse(), weight, bias, p),
+            TypeError,
+            r"^x must be an ordinary tensor, got torch.sparse_coo; to_dense\(\) it$",
         ),
         "devices differ": (
             lambda: ops.forward(x, weight.to("meta"), bias, p),
