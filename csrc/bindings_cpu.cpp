@@ -25,10 +25,9 @@ const dnc::Kernels& kernels_named(const std::string& name) {
   throw std::invalid_argument("no instruction set named '" + name + "' was compiled");
 }
 
-std::unique_ptr<dnc::Plan> make_plan(const IndexArray& sources, const IndexArray& targets,
-                                     int64_t row_block, int64_t column_block) {
-  return std::make_unique<dnc::Plan>(sources.data(), targets.data(), sources.shape(0),
-                                     sources.shape(1), targets.shape(0), targets.shape(1),
+std::unique_ptr<dnc::Plan> make_plan(const IndexArray& sources, int64_t columns, int64_t row_block,
+                                     int64_t column_block) {
+  return std::make_unique<dnc::Plan>(sources.data(), sources.shape(0), sources.shape(1), columns,
                                      row_block, column_block);
 }
 
@@ -53,7 +52,7 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
   m.def("instruction_sets", &instruction_sets);
 
   py::class_<dnc::Plan>(m, "Plan")
-      .def(py::init(&make_plan), py::arg("sources"), py::arg("targets"), py::arg("row_block"),
+      .def(py::init(&make_plan), py::arg("sources"), py::arg("columns"), py::arg("row_block"),
            py::arg("column_block"))
       .def("forward",
            [](const dnc::Plan& plan, const std::string& isa, dnc::DType dtype, uintptr_t x,

@@ -14,7 +14,7 @@ class Plan:
     def __init__(
         self,
         sources: NDArray[np.int32],
-        targets: NDArray[np.int32],
+        columns: int,
         row_block: int,
         column_block: int,
     ) -> None: ...

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,28 @@ def write_atomic(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         kept = "what it held before is untouched" if path.exists() else "nothing was there before"
         raise RuntimeError(
             f"cannot write {path}: {error.strerror or error}; {kept}; "
             f"make room or permission there and run again"
         ) from error
     _sync_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder, and those above it, unless it is there.
+
+    Raises RuntimeError when that cannot be: a file has its name, no permission.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "it is a file" if path.is_file() else error.strerror or error
+        raise RuntimeError(
+            f"cannot use {path} as a folder: {reason}; name another folder"
+        ) from error
 
 
 def _sync_folder(folder: Path) -> None:

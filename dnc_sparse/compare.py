@@ -11,17 +11,18 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from dnc_sparse import checkpoint, machine
+from dnc_sparse import __version__, checkpoint, machine
 from dnc_sparse.data import DataSet, Split
 from dnc_sparse.experiment import Task, Version
 from dnc_sparse.training import FitConfig, fit
@@ -29,7 +30,10 @@ from dnc_sparse.training import FitConfig, fit
 
 @dataclass(frozen=True)
 class Result:
-    """What one run showed; time and memory are None when runs shared the machine."""
+    """What one run showed; time and memory are None when runs shared the machine.
+
+    `machine` says what it was made with: versions, commit, processor (`machine.describe`).
+    """
 
     key: str
     version: str
@@ -44,20 +48,24 @@ class Result:
     threads: int
     seconds_per_epoch: float | None
     peak_mib: float | None
+    machine: dict[str, Any]
 
 
-def run_key(task: Task, version: Version, seed: int, threads: int | None) -> str:
-    """Return sixteen hex digits that tell two different runs apart, whatever files they use.
+def run_key(identity: dict[str, Any], version: Version, seed: int, threads: int | None) -> str:
+    """Return sixteen hex digits that tell two different runs apart, other releases' runs too.
 
-    `threads` is None for a run whose time and memory are not measured.
+    `identity` is `Task.identity()`; `threads` is None for a run whose time and memory are not
+    measured.
     """
-    record = [asdict(replace(task, data_dir=None)), asdict(version), seed, threads]
+    record = [__version__, identity, asdict(version), seed, threads]
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def run(task: Task, version: Version, seed: int, threads: int, *, measure: bool = True) -> Result:
     """Train one version with one seed in this process and return what it showed."""
     torch.set_num_threads(threads)
+    # before training: the code and the data may change meanwhile
+    made_with, identity = machine.describe(), task.identity()
     config = task.config(version, seed)
     # only the end counts here; looking at the test set every epoch would cost time
     config = replace(config, eval_every=config.epochs)
@@ -73,7 +81,7 @@ def run(task: Task, version: Version, seed: int, threads: int, *, measure: bool 
     memory.forget()
     history = fit(model, data, config, progress=False)
     return Result(
-        key=run_key(task, version, seed, threads if measure else None),
+        key=run_key(identity, version, seed, threads if measure else None),
         version=version.name,
         seed=seed,
         test_accuracy=history.test_accuracy,
@@ -86,6 +94,7 @@ def run(task: Task, version: Version, seed: int, threads: int, *, measure: bool 
         threads=threads,
         seconds_per_epoch=history.seconds_per_epoch if measure else None,
         peak_mib=memory.mib() if measure else None,
+        machine=made_with,
     )
 
 
@@ -141,11 +150,13 @@ def compare(
     With `jobs` above 1 that many runs share the machine, one thread each, and their times and
     memory are not kept. `report` gets each new result, how many are done and how many there are.
 
-    Raises RuntimeError when a run's process dies; what was finished stays in the ledger.
+    Raises RuntimeError when a run's process dies or the data change meanwhile; what was finished
+    stays in the ledger.
     """
     wanted = [(version, seed) for seed in seeds for version in versions]
     measured_threads = threads if jobs == 1 else None
-    keys = [run_key(task, version, seed, measured_threads) for version, seed in wanted]
+    identity = task.identity()
+    keys = [run_key(identity, version, seed, measured_threads) for version, seed in wanted]
     todo = [job for job, key in zip(wanted, keys, strict=True) if key not in ledger.results]
     done = len(wanted) - len(todo)
     if jobs > 1:
@@ -154,28 +165,25 @@ def compare(
         # says at once what cannot be built, and warns of rounded densities
         version.build(seeds[0])
     with ProcessPoolExecutor(jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
-        futures = {
-            pool.submit(run, task, version, seed, threads, measure=jobs == 1): (version, seed)
-            for version, seed in todo
-        }
-        for result in _collect(pool, futures):
-            ledger.add(result)
-            done += 1
-            report(result, done, len(wanted))
+        try:
+            futures = [
+                pool.submit(run, task, version, seed, threads, measure=jobs == 1)
+                for version, seed in todo
+            ]
+            for future in as_completed(futures):
+                result = future.result()
+                ledger.add(result)
+                done += 1
+                report(result, done, len(wanted))
+        except BrokenProcessPool as error:
+            fewer = "; --jobs 1 needs the least memory" if jobs > 1 else ""
+            raise RuntimeError(
+                f"the process of a run died or could not start, perhaps for want of memory{fewer}; "
+                f"finished runs are kept in {ledger.path}, the same command goes on from there"
+            ) from error
+        finally:
+            # after an error or Ctrl-C, what has not started must not
+            pool.shutdown(cancel_futures=True)
+    if any(key not in ledger.results for key in keys):
+        raise RuntimeError(f"{task.data} changed while runs read it; run the same command again")
     return [ledger.results[key] for key in keys]
-
-
-def _collect(
-    pool: ProcessPoolExecutor, futures: dict[Future[Result], tuple[Version, int]]
-) -> Iterator[Result]:
-    try:
-        for future in as_completed(futures):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise RuntimeError(
-            "the process of a run died, perhaps for want of memory; finished runs are kept, "
-            "the same command goes on from there"
-        ) from error
-    finally:
-        # after an error or Ctrl-C, what has not started must not
-        pool.shutdown(cancel_futures=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -115,12 +116,14 @@ def _with_ratio(value: float | None, form: str, ratio: float | None) -> str:
     return f"{value:{form}}" + ("" if ratio is None else f" ({ratio:.2f})")
 
 
-def record(
-    task: Task, rows: Sequence[Summary], results: Sequence[Result], machine: dict[str, Any]
-) -> dict[str, Any]:
-    """Return everything as one JSON-able record."""
+def origins(results: Sequence[Result]) -> int:
+    """Return how many machines, commits or versions of anything the results were made with."""
+    return len({json.dumps(result.machine, sort_keys=True) for result in results})
+
+
+def record(task: Task, rows: Sequence[Summary], results: Sequence[Result]) -> dict[str, Any]:
+    """Return everything as one JSON-able record; each run says what it was made with."""
     return {
-        "machine": machine,
         "task": asdict(task),
         "versions": [asdict(row) for row in rows],
         "runs": [asdict(result) for result in results],

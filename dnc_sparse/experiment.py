@@ -6,7 +6,9 @@ and in tables.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import hashlib
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from dnc_sparse.data import DataSet, join_validation, load, pad_features
@@ -85,6 +87,21 @@ class Task:
         if self.join_validation:
             data = join_validation(data)
         return pad_features(data, version.sizes[0])
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the results as a JSON-able record, wherever the files are.
+
+        An .npz is known by its contents, other data by their names: their files are checked against
+        sums when they are loaded. Raises FileNotFoundError without the .npz.
+        """
+        record = asdict(replace(self, data_dir=None))
+        if self.data.endswith(".npz"):
+            path = Path(self.data)
+            if not path.is_file():
+                raise FileNotFoundError(f"{path} does not exist; give the path of an .npz file")
+            with path.open("rb") as file:
+                record["data"] = hashlib.file_digest(file, "sha256").hexdigest()
+        return record
 
     def config(self, version: Version, seed: int) -> FitConfig:
         """Return the recipe's settings with this task's changes."""

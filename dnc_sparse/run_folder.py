@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +23,31 @@ from dnc_sparse import checkpoint
 
 # a run may be prolonged, or watched more closely, without becoming another run
 FREE_TO_CHANGE = ("epochs", "eval_every")
+# what a checkpoint holds
+PARTS = ("settings", "model", "optimizer", "history")
 
 
 class RunFolder:
     """Writes a run as it goes and restores it.
 
     `settings` is a flat JSON-able record that a resumed run must share (`FREE_TO_CHANGE` apart).
-    Raises FileExistsError when the folder already holds a run and `resume` is False.
+    `epochs_saved` counts the epochs in the checkpoint on disk. Raises FileExistsError when the
+    folder already holds a run and `resume` is False, RuntimeError when it cannot be made.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any], *, resume: bool) -> None:
         self.path = path
         self.checkpoint_path = path / "checkpoint.pt"
         self._settings: dict[str, Any] = json.loads(json.dumps(settings))
-        self._pending: bytes | None = None
+        self.epochs_saved = 0
+        self._pending: dict[str, Any] | None = None
         held = [name for name in ("checkpoint.pt", "config.json") if (path / name).exists()]
         if held and not resume:
             raise FileExistsError(
                 f"{path} already holds a run ({', '.join(held)}); "
                 f"continue it with resume=True (--resume), or name another folder"
             )
-        path.mkdir(parents=True, exist_ok=True)
+        checkpoint.make_folder(path)
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
         """Load the checkpoint, if there is one, and return the history so far, one row an epoch.
@@ -52,6 +57,7 @@ class RunFolder:
         rows: list[dict[str, Any]] = []
         if self.checkpoint_path.exists():
             record = checkpoint.read(self.checkpoint_path)
+            self._check_parts(record)
             self._check_settings(record["settings"])
             try:
                 model.load_state_dict(record["model"])
@@ -62,11 +68,19 @@ class RunFolder:
                     f"build the model as it was, or start in another folder"
                 ) from error
             rows = record["history"]
+        self.epochs_saved = len(rows)
         checkpoint.write_json(self.path / "config.json", self._settings)
         # epochs after the checkpoint will be trained again
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        checkpoint.write_atomic(self.path / "history.jsonl", lines.encode())
+        self._write_history(rows)
         return rows
+
+    def _check_parts(self, record: dict[str, Any]) -> None:
+        missing = [part for part in PARTS if part not in record]
+        if missing:
+            raise ValueError(
+                f"{self.checkpoint_path} is not the checkpoint of a run: it lacks "
+                f"{', '.join(missing)}; move it away, or name another folder"
+            )
 
     def _check_settings(self, before: dict[str, Any]) -> None:
         changed = [
@@ -89,23 +103,37 @@ class RunFolder:
         write: bool,
     ) -> None:
         """Add the last row to the history and keep a checkpoint, on disk if `write`."""
-        self._pending = checkpoint.pack(
-            {
-                "settings": self._settings,
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "history": rows,
-            }
-        )
+        now = self._record(model, optimizer, rows)
+        # training goes on in the same tensors
+        self._pending = now if write else deepcopy(now)
         if write:
             self.flush()
         checkpoint.append_line(self.path / "history.jsonl", json.dumps(rows[-1]))
 
+    def amend(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, rows: list[dict[str, Any]]
+    ) -> None:
+        """Write the history and the checkpoint again, without another epoch."""
+        self._pending = self._record(model, optimizer, rows)
+        self.flush()
+        self._write_history(rows)
+
     def flush(self) -> None:
         """Write the last recorded checkpoint unless it is on disk already."""
         if self._pending is not None:
-            checkpoint.write_atomic(self.checkpoint_path, self._pending)
+            checkpoint.write_atomic(self.checkpoint_path, checkpoint.pack(self._pending))
+            self.epochs_saved = len(self._pending["history"])
             self._pending = None
+
+    def _record(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, rows: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        states = (model.state_dict(), optimizer.state_dict())
+        return dict(zip(PARTS, (self._settings, *states, rows), strict=True))
+
+    def _write_history(self, rows: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        checkpoint.write_atomic(self.path / "history.jsonl", lines.encode())
 
     def finish(self, model: nn.Module) -> None:
         """Write the weights alone, readable without pickle."""

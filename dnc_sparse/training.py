@@ -7,8 +7,9 @@ the epoch alone, so an interrupted run that is resumed ends with the same weight
 from __future__ import annotations
 
 import math
+import operator
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -54,6 +55,9 @@ class FitConfig:
         known = get_args(OptimizerName)
         if self.optimizer not in known:
             raise ValueError(f"unknown optimizer {self.optimizer!r}; choose {' or '.join(known)}")
+        for name in ("epochs", "batch_size", "eval_every", "seed"):
+            # numpy's integers become Python's, which JSON can hold
+            object.__setattr__(self, name, _integer(name, getattr(self, name)))
         limits = {
             "at least 1": ("epochs", "batch_size", "eval_every"),
             "above 0": ("learning_rate", "eps"),
@@ -108,6 +112,10 @@ class History:
         """Median training time of an epoch."""
         return float(np.median([row.seconds for row in self.epochs]))
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the epochs as JSON-able records."""
+        return [asdict(row) for row in self.epochs]
+
 
 def fit(
     model: nn.Module,
@@ -129,12 +137,13 @@ def fit(
 
     Raises ValueError when model and data do not fit or the checkpoint is of another run,
     FileExistsError when `run_dir` holds a run and `resume` is False, RuntimeError when the loss is
-    no longer finite or a file cannot be written (the last checkpoint stays), and `Interrupted` on
-    Ctrl-C.
+    no longer finite or a file cannot be written, and `Interrupted` on Ctrl-C. Whatever the error,
+    the last full epoch is saved first; where that fails too, the last checkpoint stays and a note
+    on the error says so.
     """
     if resume and run_dir is None:
         raise ValueError("resume needs run_dir, the folder of the run to continue")
-    if checkpoint_every < 1:
+    if _integer("checkpoint_every", checkpoint_every) < 1:
         raise ValueError(f"checkpoint_every must be at least 1 epoch, got {checkpoint_every}")
     device = torch.device(device)
     model.to(device)
@@ -154,6 +163,10 @@ def fit(
             f"{run_dir} has {done} epochs already, more than the {config.epochs} asked for; "
             f"ask for {done} or more, or start in another folder"
         )
+    if folder is not None and done == config.epochs and history.epochs[-1].test_accuracy is None:
+        # it was not the last epoch when it was trained
+        history.epochs[-1] = _evaluated(history.epochs[-1], model, validation, test, config)
+        folder.amend(model, optimizer, history.rows())
     steps = math.ceil(len(data.train.y) / config.batch_size)
     try:
         with Display(config.epochs, steps, done, enabled=progress, title=title) as display:
@@ -162,28 +175,29 @@ def fit(
                     model, train, config, optimizer, number, display
                 )
                 last = number + 1 == config.epochs
-                look = last or (number + 1) % config.eval_every == 0
-                validation_accuracy, test_accuracy = (
-                    evaluate(model, split, config.batch_size)
-                    if look and split is not None
-                    else None
-                    for split in (validation, test)
-                )
-                row = Epoch(number + 1, loss, accuracy, validation_accuracy, test_accuracy, seconds)
+                row = Epoch(number + 1, loss, accuracy, None, None, seconds)
+                if last or (number + 1) % config.eval_every == 0:
+                    row = _evaluated(row, model, validation, test, config)
                 history.epochs.append(row)
                 if folder is not None:
                     write = last or (number + 1) % checkpoint_every == 0
-                    rows = [asdict(row) for row in history.epochs]
-                    folder.record(model, optimizer, rows, write=write)
+                    folder.record(model, optimizer, history.rows(), write=write)
                 display.epoch(row)
     except KeyboardInterrupt as interrupt:
         if folder is None:
             raise
         folder.flush()
         raise Interrupted(
-            f"stopped after {len(history.epochs)} of {config.epochs} epochs; "
+            f"stopped after {folder.epochs_saved} of {config.epochs} epochs; "
             f"continue with resume=True (--resume) and the folder {run_dir}"
         ) from interrupt
+    except BaseException as error:
+        if folder is not None:
+            try:
+                folder.flush()
+            except RuntimeError as lost:
+                error.add_note(f"epochs after the last checkpoint are lost: {lost}")
+        raise
     if folder is not None:
         folder.finish(model)
     return history
@@ -223,6 +237,19 @@ def evaluate(model: nn.Module, split: Split, batch_size: int = 256) -> float:
             correct += (model(x).argmax(1) == y).sum()
     model.train(was_training)
     return correct.item() / max(1, len(split.y))
+
+
+def _evaluated(
+    row: Epoch, model: nn.Module, validation: Split | None, test: Split, config: FitConfig
+) -> Epoch:
+    """Return the row with the accuracies of the model as it is now."""
+    return replace(
+        row,
+        validation_accuracy=(
+            None if validation is None else evaluate(model, validation, config.batch_size)
+        ),
+        test_accuracy=evaluate(model, test, config.batch_size),
+    )
 
 
 def _train_epoch(
@@ -269,6 +296,13 @@ def _train_epoch(
             f"lower the learning rate (now {config.learning_rate:g})"
         )
     return mean_loss, correct.item() / samples, seconds
+
+
+def _integer(name: str, value: int) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be an integer, got {value!r}") from None
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:

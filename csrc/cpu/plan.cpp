@@ -1,6 +1,7 @@
 #include "plan.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace dnc {
 
@@ -36,13 +37,6 @@ int64_t choose_tile(const int32_t* sources, int64_t rows, int64_t slots, int64_t
     if (columns % tile == 0 && equal_counts(sources, rows, slots, columns, tile)) return tile;
   }
   return std::min(widest, columns);
-}
-
-std::vector<int32_t> transposed_sources(const int32_t* targets, int64_t count, int64_t slots) {
-  std::vector<int32_t> sources(static_cast<size_t>(count));
-  std::transform(targets, targets + count, sources.begin(),
-                 [slots](int32_t flat) { return flat < 0 ? -1 : int32_t(flat / slots); });
-  return sources;
 }
 
 // Kept from call to call; each use has its own tag, so that two can be alive together.
@@ -93,15 +87,38 @@ Table::Table(const int32_t* sources, int64_t rows, int64_t slots, int64_t column
   }
 }
 
-Plan::Plan(const int32_t* sources, const int32_t* targets, int64_t rows, int64_t slots,
-           int64_t columns, int64_t target_slots, int64_t row_block, int64_t column_block)
+Plan::Transposed::Transposed(const int32_t* from, int64_t rows, int64_t row_slots,
+                             int64_t columns) {
+  std::vector<int32_t> count(static_cast<size_t>(columns));
+  for (int64_t at = 0; at < rows * row_slots; at++) {
+    if (from[at] >= 0) count[size_t(from[at])]++;
+  }
+  slots = *std::max_element(count.begin(), count.end());
+  sources.assign(static_cast<size_t>(columns * slots), -1);
+  targets.assign(static_cast<size_t>(columns * slots), -1);
+  std::fill(count.begin(), count.end(), 0);
+  for (int64_t at = 0; at < rows * row_slots; at++) {
+    if (from[at] < 0) continue;
+    const int64_t to = from[at] * slots + count[size_t(from[at])]++;
+    sources[size_t(to)] = int32_t(at / row_slots);
+    targets[size_t(to)] = int32_t(at);
+  }
+}
+
+Plan::Plan(const int32_t* sources, int64_t rows, int64_t slots, int64_t columns, int64_t row_block,
+           int64_t column_block)
+    : Plan(sources, rows, slots, columns, row_block, column_block,
+           Transposed(sources, rows, slots, columns)) {}
+
+Plan::Plan(const int32_t* sources, int64_t rows, int64_t slots, int64_t columns, int64_t row_block,
+           int64_t column_block, Transposed&& transposed)
     : edges_(rows * slots * row_block * column_block),
       forward_(sources, rows, slots, columns, row_block, column_block, kTileNeurons, kBatchTile),
-      backward_(transposed_sources(targets, columns * target_slots, slots).data(), columns,
-                target_slots, rows, column_block, row_block, kTileNeurons, kBatchTile),
+      backward_(transposed.sources.data(), columns, transposed.slots, rows, column_block, row_block,
+                kTileNeurons, kBatchTile),
       gradient_(sources, rows, slots, columns, row_block, column_block,
                 kTileFloats / grad_batch_tile(slots, columns), grad_batch_tile(slots, columns)),
-      targets_(targets, targets + columns * target_slots) {}
+      targets_(std::move(transposed.targets)) {}
 
 int Plan::useful_threads(int64_t batch, int threads) const {
   return edges_ * batch < kSerialWork ? 1 : std::max(1, threads);

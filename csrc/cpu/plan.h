@@ -27,9 +27,9 @@ class Table {
 
 class Plan {
  public:
-  // targets: flat forward slots of each column's edges, by row, -1 padded: [columns, target_slots].
-  Plan(const int32_t* sources, const int32_t* targets, int64_t rows, int64_t slots, int64_t columns,
-       int64_t target_slots, int64_t row_block, int64_t column_block);
+  // sources as in Table: [rows, slots].
+  Plan(const int32_t* sources, int64_t rows, int64_t slots, int64_t columns, int64_t row_block,
+       int64_t column_block);
 
   void forward(const Kernels& kernels, DType dtype, const Matrix& x, const void* weight,
                const void* bias, const Matrix& y, int64_t batch, int threads) const;
@@ -42,6 +42,17 @@ class Plan {
   template <class T>
   void transpose_weight(const T* weight, T* result, int threads) const;
   int useful_threads(int64_t batch, int threads) const;
+
+  // The transposed pattern: right block rows of each column's edges, ascending, -1 past its count,
+  // and the forward slots they stand in.
+  struct Transposed {
+    Transposed(const int32_t* sources, int64_t rows, int64_t slots, int64_t columns);
+    int64_t slots;
+    std::vector<int32_t> sources;
+    std::vector<int32_t> targets;
+  };
+  Plan(const int32_t* sources, int64_t rows, int64_t slots, int64_t columns, int64_t row_block,
+       int64_t column_block, Transposed&& transposed);
 
   int64_t edges_;
   Table forward_;

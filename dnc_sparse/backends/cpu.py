@@ -129,7 +129,7 @@ def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
 
 def _plan(pattern: Pattern):  # type: ignore[no-untyped-def]
     return pattern.plan(
-        "cpu", lambda: _module().Plan(pattern.sources, pattern.targets, *pattern.block)
+        "cpu", lambda: _module().Plan(pattern.sources, pattern.columns, *pattern.block)
     )
 
 

@@ -85,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except EXPECTED as error:
             if TRACEBACK in given:
                 raise
-            _complain(f"error: {' '.join(str(error).split())}", "red")
+            notes = getattr(error, "__notes__", [])
+            _complain(f"error: {' '.join(' '.join([str(error), *notes]).split())}", "red")
             sys.exit(2)
 
 

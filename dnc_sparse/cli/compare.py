@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dnc_sparse import checkpoint, compare_report, machine
+from dnc_sparse import checkpoint, compare_report
 from dnc_sparse.cli import options
 from dnc_sparse.compare import Ledger, Result
 from dnc_sparse.compare import compare as run_all
@@ -151,7 +151,7 @@ def _compare_and_report(
     """Run what the ledger in `out` lacks, then write and show what came out."""
     console = options.console()
     started = time.monotonic()
-    out.mkdir(parents=True, exist_ok=True)
+    checkpoint.make_folder(out)
 
     def report(result: Result, done: int, total: int) -> None:
         seconds = time.monotonic() - started
@@ -173,7 +173,13 @@ def _compare_and_report(
     title = f"{task.data}, {sizes}, epochs {results[0].epochs}, seeds {n_seeds}"
     console.print(compare_report.table(rows, title))
     console.print("± 95 % interval of the mean; in brackets the ratio to dense", style="dim")
-    record = compare_report.record(task, rows, results, machine.describe())
+    made_with = compare_report.origins(results)
+    if made_with > 1:
+        console.print(
+            f"the runs come from {made_with} machines or commits; comparison.json says which each",
+            style="dim",
+        )
+    record = compare_report.record(task, rows, results)
     checkpoint.write_json(out / "comparison.json", record)
     written = [out / "comparison.json", ledger.path]
     if find_spec("matplotlib") is None:

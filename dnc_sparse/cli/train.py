@@ -103,8 +103,9 @@ def train(
             f"{history.seconds_per_epoch:.3f} s per epoch",
             highlight=False,
         )
-        epochs_done = [asdict(row) for row in history.epochs]
-        runs.append({"seed": seed, "test_accuracy": history.test_accuracy, "epochs": epochs_done})
+        runs.append(
+            {"seed": seed, "test_accuracy": history.test_accuracy, "epochs": history.rows()}
+        )
     mean, half_width = mean_interval([run["test_accuracy"] for run in runs])
     if seeds > 1:
         text = accuracy_text(mean, half_width)

@@ -50,7 +50,6 @@ class Test {
   explicit Test(const Shape& shape, unsigned seed) : s_(shape), random_(seed) {
     std::bernoulli_distribution edge(shape.density);
     std::vector<std::vector<int32_t>> row_columns(size_t(shape.rows));
-    std::vector<std::vector<int32_t>> column_slots(size_t(shape.columns));
     for (auto& columns : row_columns) {
       for (int32_t c = 0; c < shape.columns; c++) {
         // an odd stride over 32 columns visits each once
@@ -67,14 +66,7 @@ class Test {
       const auto& columns = row_columns[size_t(r)];
       for (size_t k = 0; k < columns.size(); k++) {
         sources_[size_t(r * slots_) + k] = columns[k];
-        column_slots[size_t(columns[k])].push_back(int32_t(r * slots_ + int64_t(k)));
-        target_slots_ = std::max(target_slots_, int64_t(column_slots[size_t(columns[k])].size()));
       }
-    }
-    targets_.assign(size_t(shape.columns * target_slots_), -1);
-    for (size_t c = 0; c < column_slots.size(); c++) {
-      std::copy(column_slots[c].begin(), column_slots[c].end(),
-                targets_.begin() + int64_t(c) * target_slots_);
     }
   }
 
@@ -86,8 +78,8 @@ class Test {
     const auto weight = draw<S>(cells), bias = draw<S>(n_out);
     std::vector<S> y(size_t(s_.batch * n_out)), grad_x(size_t(s_.batch * n_in)),
         grad_weight(size_t(cells), stored<S>(9));
-    const dnc::Plan plan(sources_.data(), targets_.data(), s_.rows, slots_, s_.columns,
-                         target_slots_, s_.row_block, s_.column_block);
+    const dnc::Plan plan(sources_.data(), s_.rows, slots_, s_.columns, s_.row_block,
+                         s_.column_block);
     // feature-major for an odd number of rows, so that both ways of packing run
     const bool turned = s_.rows % 2;
     const auto x_stored = turned ? transposed(x, n_in) : x;
@@ -168,8 +160,8 @@ class Test {
 
   Shape s_;
   std::mt19937 random_;
-  int64_t slots_ = 0, target_slots_ = 0;
-  std::vector<int32_t> sources_, targets_;
+  int64_t slots_ = 0;
+  std::vector<int32_t> sources_;
 };
 
 }  // namespace

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
 import torch
 from sparse.small_data import clusters
 from torch import nn
 
+from dnc_sparse.compare import Result
+from dnc_sparse.data import DataSet
 from dnc_sparse.training import FitConfig, History, fit
 
 DATA = clusters()
@@ -25,7 +35,36 @@ def train(model: nn.Module, config: FitConfig = CONFIG, **options: object) -> Hi
     return fit(model, DATA, config, progress=False, **options)  # type: ignore[arg-type]
 
 
+def resume_with(folder: Path, model: nn.Module, config: FitConfig, data: DataSet = DATA) -> None:
+    fit(model, data, config, run_dir=folder, resume=True, progress=False)
+
+
 def assert_same(one: nn.Module, other: nn.Module) -> None:
     states = [model.state_dict() for model in (one, other)]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch, name: str, mode: str) -> None:
+    """Let every opening of files called `name` in this mode fail as on a full disk."""
+    opened = Path.open
+
+    def full(path: Path, how: str = "r", *more: Any, **options: Any) -> IO[Any]:
+        if path.name == name and how == mode:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return opened(path, how, *more, **options)
+
+    monkeypatch.setattr(Path, "open", full)
+
+
+class Here(Executor):
+    """Runs what is submitted at once, in this process."""
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    def submit(  # type: ignore[override]
+        self, function: Callable[..., Result], *arguments: object, **named: object
+    ) -> Future[Result]:
+        future: Future[Result] = Future()
+        future.set_result(function(*arguments, **named))
+        return future

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sparse.small_data import write_npz
+from sparse.small_runs import Here
 
 from dnc_sparse import cli, compare, training
 from dnc_sparse.cli import compare as compare_command
@@ -218,6 +221,21 @@ def test_compare_writes_table_record_and_figure(
     shown = capsys.readouterr().out
     assert "holds 2 finished runs" in shown
     assert "[2/2]" not in shown
+    assert "the runs come from" not in shown
+    # one of them is from elsewhere
+    ledger = out / "results.jsonl"
+    ledger.write_text(ledger.read_text().replace('"processor": "', '"processor": "old ', 1))
+    assert code(*command) == 0
+    assert "the runs come from 2 machines or commits; comparison.json" in capsys.readouterr().out
+
+
+def test_compare_into_a_file(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    out.write_text("mine")
+    command = ["compare", "--data", data, "--layers", "16,12,4", "--out", str(out)]
+    assert code(*command) == 2
+    message = r"error: cannot use \S*out as a folder: it is a file; name another folder\n"
+    assert re.fullmatch(message, capsys.readouterr().err)
 
 
 def test_demo_needs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,24 +246,38 @@ def test_demo_needs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         asked.append((version.name, seed))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compare, "ProcessPoolExecutor", _Here)
+    monkeypatch.setattr(compare, "ProcessPoolExecutor", Here)
     monkeypatch.setattr(compare, "run", short)
     assert code("demo", "--out", str(tmp_path)) == 130
     assert asked[0] == ("dense", 0)
 
 
-class _Here:
-    """Runs what is submitted at once, in this process."""
+def test_demo_to_its_end_without_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
 
-    def __init__(self, *_: object, **__: object) -> None: ...
+    def refuse(*_: object) -> None:
+        raise AssertionError("the demo reached for the network")
 
-    def __enter__(self) -> _Here:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def submit(self, function: object, *arguments: object, **named: object) -> None:
-        function(*arguments, **named)  # type: ignore[operator]
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    # in this process, where the network is refused
+    monkeypatch.setattr(compare, "ProcessPoolExecutor", Here)
+    small = replace(compare_command.DEMO_TASK, options={"samples_per_class": 14}, epochs=1)
+    monkeypatch.setattr(compare_command, "DEMO_TASK", small)
+    monkeypatch.setattr(compare_command, "DEMO_LAYERS", (64, 32, 32, 64))
+    monkeypatch.setattr(compare_command, "DEMO_FAN_OUTS", "32,16,64;32,8,64")
+    monkeypatch.setattr(compare_command, "DEMO_SEEDS", 2)
+    assert code("demo", "--out", str(tmp_path)) == 0
+    shown = capsys.readouterr().out
+    assert "[6/6]" in shown
+    figures = r" +{} +{} +[\d.]+ ± [\d.]+ +[\d.]+ \([\d.]+\) +-?[\d.]+"
+    assert re.search("dense" + figures.format(1, 5120), shown)
+    assert re.search(r"fan_out \(32,16,64\)" + figures.format("0.9", 4608), shown)
+    record = json.loads((tmp_path / "comparison.json").read_text())
+    assert [row["edges"] for row in record["versions"]] == [5120, 4608, 4352]
+    assert [run["seed"] for run in record["runs"]] == [0, 0, 0, 1, 1, 1]
+    assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_versions_of_a_study() -> None:
@@ -334,6 +366,18 @@ def test_info_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     record = json.loads(capsys.readouterr().out)
     assert record["backends"]["reference"] is None
     assert {"machine", "instruction_sets", "openmp", "openmp_conflict", "data"} <= record.keys()
+
+
+def test_info_tells_of_a_missing_data_folder(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DNC_DATA", "nowhere")
+    assert code("info") == 0
+    assert "data folder nowhere (DNC_DATA)" in capsys.readouterr().out
+    assert code("info", "--data-dir", "nowhere", "--json") == 0
+    where = {row["name"]: row["where"] for row in json.loads(capsys.readouterr().out)["data"]}
+    assert where["mnist"].startswith("data folder nowhere (data_dir) does not exist; give the")
+    assert where["morse"] == "generated"
 
 
 def test_info_gives_reasons_and_warns_of_two_runtimes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 from sparse.small_data import write_npz
+from sparse.small_runs import Here, fill_disk
 
 from dnc_sparse import compare as compare_module
 from dnc_sparse import compare_report, machine
@@ -31,7 +33,7 @@ def task(tmp_path: Path) -> Task:
 def result(task: Task, version: Version, seed: int, **changes: object) -> Result:
     """A made-up result of a run that was never done."""
     figures = {
-        "key": run_key(task, version, seed, 1),
+        "key": run_key(task.identity(), version, seed, 1),
         "version": version.name,
         "seed": seed,
         "test_accuracy": 0.9 + 0.01 * seed,
@@ -44,6 +46,7 @@ def result(task: Task, version: Version, seed: int, **changes: object) -> Result
         "threads": 1,
         "seconds_per_epoch": 0.4 if version.is_dense else 0.2,
         "peak_mib": 10.0 if version.is_dense else 4.0,
+        "machine": {"commit": "abc1234", "threads": 1},
     }
     return Result(**{**figures, **changes})  # type: ignore[arg-type]
 
@@ -79,18 +82,43 @@ def test_recipe_follows_the_data() -> None:
     assert default_recipe("mnist") == "paper"
 
 
-def test_key_depends_on_settings_not_on_places(task: Task) -> None:
-    key = run_key(task, DENSE, 0, 1)
-    assert run_key(replace(task, data_dir="/elsewhere"), DENSE, 0, 1) == key
+def key(task: Task, version: Version = DENSE, seed: int = 0, threads: int | None = 1) -> str:
+    return run_key(task.identity(), version, seed, threads)
+
+
+def test_key_depends_on_settings_not_on_places(task: Task, tmp_path: Path) -> None:
+    moved = tmp_path / "moved.npz"
+    shutil.copy(task.data, moved)
+    assert key(replace(task, data_dir="/elsewhere", data=str(moved))) == key(task)
     others = [
-        run_key(replace(task, epochs=3), DENSE, 0, 1),
-        run_key(task, DENSE, 0, 2),
-        run_key(task, DENSE, 0, None),
-        run_key(task, DENSE, 1, 1),
-        run_key(task, SPARSE, 0, 1),
-        run_key(task, replace(DENSE, l2=1e-5), 0, 1),
+        key(replace(task, epochs=3)),
+        key(task, threads=2),
+        key(task, threads=None),
+        key(task, seed=1),
+        key(task, SPARSE),
+        key(task, replace(DENSE, l2=1e-5)),
     ]
-    assert len({key, *others}) == 7
+    assert len({key(task), *others}) == 7
+
+
+def test_key_changes_with_the_data_and_the_release(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {key(task)}
+    with np.load(task.data) as arrays:
+        changed = {**arrays, "x_train": arrays["x_train"] + 1}
+    np.savez(task.data, **changed)
+    keys.add(key(task))
+    monkeypatch.setattr(compare_module, "__version__", "99.0")
+    keys.add(key(task))
+    assert len(keys) == 3
+
+
+def test_key_of_data_that_are_not_there() -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"^nowhere.npz does not exist; give the path of an .npz file$"
+    ):
+        Task("nowhere.npz", "paper").identity()
 
 
 # --- runs
@@ -107,6 +135,7 @@ def test_runs_in_fresh_processes_and_only_once(task: Task, tmp_path: Path) -> No
     assert seen == [("dense", 1, 2), ("regular fan_out (4,4)", 2, 2)]
     assert [r.edges for r in results] == [256, 112]
     assert all(r.seconds_per_epoch and r.peak_mib is not None for r in results)
+    assert all({"torch", "processor", "commit"} <= r.machine.keys() for r in results)
     # the same run in this process: seeds alone decide
     again = run(task, SPARSE, 0, 1, measure=False)
     assert (again.test_accuracy, again.loss) == (results[1].test_accuracy, results[1].loss)
@@ -139,13 +168,46 @@ def _die(*_: object, **__: object) -> Result:
     raise AssertionError
 
 
+@pytest.mark.parametrize(("jobs", "advice"), [(1, ""), (2, "; --jobs 1 needs the least memory")])
 def test_a_run_that_dies_is_reported(
-    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int, advice: str
 ) -> None:
     monkeypatch.setattr(compare_module, "run", _die)
-    message = r"^the process of a run died, perhaps for want of memory; finished runs are kept, th"
+    message = (
+        rf"^the process of a run died or could not start, perhaps for want of memory{advice}; "
+        r"finished runs are kept in \S*results.jsonl, the same command goes on from there$"
+    )
+    with pytest.raises(RuntimeError, match=message):
+        compare(task, [DENSE], [0], Ledger(tmp_path / "results.jsonl"), threads=1, jobs=jobs)
+
+
+def test_data_that_change_meanwhile(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def edit_first(task: Task, version: Version, seed: int, *_: object, **__: object) -> Result:
+        Path(task.data).write_bytes(b"other data")
+        return result(task, version, seed)
+
+    monkeypatch.setattr(compare_module, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(compare_module, "run", edit_first)
+    message = r"^\S*clusters.npz changed while runs read it; run the same command again$"
     with pytest.raises(RuntimeError, match=message):
         compare(task, [DENSE], [0], Ledger(tmp_path / "results.jsonl"), threads=1)
+
+
+def test_full_disk_keeps_the_ledger(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(tmp_path / "results.jsonl")
+    ledger.add(result(task, DENSE, 0))
+    fill_disk(monkeypatch, "results.jsonl", "a")
+    monkeypatch.setattr(compare_module, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(compare_module, "run", lambda *run, **_: result(*run[:3]))
+    message = r"^cannot append to \S*results.jsonl: No space left on device; make room or permiss"
+    with pytest.raises(RuntimeError, match=message):
+        compare(task, [DENSE], [0, 1], ledger, threads=1)
+    monkeypatch.undo()
+    assert list(Ledger(ledger.path).results.values()) == [result(task, DENSE, 0)]
 
 
 # --- ledger
@@ -228,8 +290,11 @@ def test_figure_is_drawn(task: Task, tmp_path: Path, measured: bool) -> None:
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_record_is_json(task: Task) -> None:
-    results = [result(task, DENSE, 0)]
-    record = compare_report.record(task, rows(task), results, machine.describe())
-    assert json.loads(json.dumps(record))["runs"][0]["edges"] == 256
-    assert {"torch", "processor", "threads", "commit"} <= record["machine"].keys()
+def test_record_is_json_and_says_where_each_run_is_from(task: Task) -> None:
+    results = [result(task, DENSE, 0), result(task, SPARSE, 0, machine={"commit": "def5678"})]
+    record = compare_report.record(task, rows(task), results)
+    runs = json.loads(json.dumps(record))["runs"]
+    assert runs[0]["edges"] == 256
+    assert [run["machine"]["commit"] for run in runs] == ["abc1234", "def5678"]
+    assert compare_report.origins(results) == 2
+    assert compare_report.origins(results[:1] * 2) == 1

@@ -16,12 +16,11 @@ import pytest
 import safetensors.torch
 import torch
 from sparse.small_data import clusters
-from sparse.small_runs import CONFIG, DATA, assert_same, network, train
+from sparse.small_runs import CONFIG, DATA, assert_same, fill_disk, network, resume_with, train
 from torch import nn
 
-from dnc_sparse import checkpoint
-from dnc_sparse.data import DataSet
-from dnc_sparse.training import FitConfig, Interrupted, fit
+from dnc_sparse import checkpoint, run_folder
+from dnc_sparse.training import Interrupted, evaluate
 
 
 class Stop(nn.Module):
@@ -40,6 +39,15 @@ class Stop(nn.Module):
         return y
 
 
+def saved(folder: Path) -> int:
+    """Return how many epochs the checkpoint holds."""
+    return len(checkpoint.read(folder / "checkpoint.pt")["history"])
+
+
+def lines(folder: Path) -> int:
+    return len((folder / "history.jsonl").read_text().splitlines())
+
+
 # --- run folder and resume
 
 
@@ -53,8 +61,8 @@ def test_run_folder_holds_settings_history_and_weights(tmp_path: Path) -> None:
         "weights.safetensors",
     ]
     assert json.loads((tmp_path / "run/config.json").read_text())["learning_rate"] == 0.01
-    lines = (tmp_path / "run/history.jsonl").read_text().splitlines()
-    assert [json.loads(line)["loss"] for line in lines] == [row.loss for row in history.epochs]
+    written = (tmp_path / "run/history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["loss"] for line in written] == [row.loss for row in history.epochs]
     weights = safetensors.torch.load_file(tmp_path / "run/weights.safetensors")
     assert torch.equal(weights["0.weight"], model[0].weight)
 
@@ -73,7 +81,7 @@ def test_interrupted_run_resumes_bit_for_bit(tmp_path: Path, checkpoint_every: i
     history = train(Stop(resumed, -1, AssertionError()), run_dir=tmp_path, resume=True)
     assert_same(whole, resumed)
     assert [row.epoch for row in history.epochs] == [1, 2, 3, 4]
-    assert len((tmp_path / "history.jsonl").read_text().splitlines()) == 4
+    assert lines(tmp_path) == 4
 
 
 def test_ctrl_c_without_a_folder_passes_through() -> None:
@@ -81,15 +89,84 @@ def test_ctrl_c_without_a_folder_passes_through() -> None:
         train(Stop(network(), 3, KeyboardInterrupt()))
 
 
-def test_crash_between_checkpoints_repeats_the_lost_epochs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [ZeroDivisionError("by chance"), SystemExit(3)])
+def test_any_error_keeps_the_last_whole_epoch(tmp_path: Path, error: BaseException) -> None:
     whole, resumed = network(), network()
     train(whole)
-    with pytest.raises(ZeroDivisionError):
-        train(Stop(network(), 17, ZeroDivisionError()), run_dir=tmp_path, checkpoint_every=2)
-    assert len((tmp_path / "history.jsonl").read_text().splitlines()) == 3
-    train(Stop(resumed, -1, AssertionError()), run_dir=tmp_path, resume=True, checkpoint_every=2)
+    with pytest.raises(type(error)) as raised:
+        train(Stop(network(), 17, error), run_dir=tmp_path, checkpoint_every=10)
+    assert raised.value is error
+    assert saved(tmp_path) == 3
+    train(Stop(resumed, -1, AssertionError()), run_dir=tmp_path, resume=True)
     assert_same(whole, resumed)
-    assert len((tmp_path / "history.jsonl").read_text().splitlines()) == 4
+    assert lines(tmp_path) == 4
+
+
+def test_a_diverging_run_keeps_the_epochs_before(tmp_path: Path) -> None:
+    class Diverge(Stop):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            try:
+                return super().forward(x)
+            except ZeroDivisionError:
+                return self.inner(x) * float("nan")
+
+    with pytest.raises(RuntimeError, match=r"^the loss became nan in epoch 4; lower the learning"):
+        train(Diverge(network(), 17, ZeroDivisionError()), run_dir=tmp_path, checkpoint_every=10)
+    assert saved(tmp_path) == 3
+
+
+@pytest.mark.parametrize(("place", "kept"), [("pack", 3), ("append_line", 3), ("deepcopy", 2)])
+def test_ctrl_c_while_an_epoch_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, kept: int
+) -> None:
+    """The message counts what can be resumed, wherever in the third record it comes."""
+    owner = run_folder if place == "deepcopy" else checkpoint
+    work, calls = getattr(owner, place), []
+
+    def stop(*arguments: object) -> object:
+        calls.append(place)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return work(*arguments)
+
+    monkeypatch.setattr(owner, place, stop)
+    with pytest.raises(Interrupted, match=rf"^stopped after {kept} of 4 epochs; continue with"):
+        train(network(), run_dir=tmp_path, checkpoint_every=10 if place == "deepcopy" else 1)
+    monkeypatch.undo()
+    assert saved(tmp_path) == kept
+    assert len(train(network(), run_dir=tmp_path, resume=True).epochs) == 4
+
+
+def test_checkpoints_are_packed_only_when_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack, packed = checkpoint.pack, []
+
+    def count(record: dict[str, list[object]]) -> bytes:
+        packed.append(len(record["history"]))
+        return pack(record)
+
+    monkeypatch.setattr(checkpoint, "pack", count)
+    train(network(), run_dir=tmp_path, checkpoint_every=3)
+    assert packed == [3, 4]
+
+
+def test_the_last_epoch_is_evaluated_when_fewer_are_asked_for(tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=6, eval_every=5)
+    with pytest.raises(Interrupted):
+        train(Stop(network(), 17, KeyboardInterrupt()), config, run_dir=tmp_path)
+    model = Stop(network(), -1, AssertionError())
+    shorter = replace(config, epochs=3)
+    history = train(model, shorter, run_dir=tmp_path, resume=True)
+    assert [row.epoch for row in history.epochs] == [1, 2, 3]
+    assert history.test_accuracy == evaluate(model, DATA.test)
+    assert history.epochs[-1].validation_accuracy is not None
+    # the files know it too
+    assert (
+        json.loads((tmp_path / "history.jsonl").read_text().splitlines()[-1]) == history.rows()[-1]
+    )
+    assert train(model, shorter, run_dir=tmp_path, resume=True) == history
+    assert lines(tmp_path) == 3
 
 
 def test_a_finished_run_can_be_prolonged(tmp_path: Path) -> None:
@@ -125,10 +202,18 @@ def test_resume_needs_a_folder() -> None:
 def test_checkpoint_every_is_checked() -> None:
     with pytest.raises(ValueError, match=r"^checkpoint_every must be at least 1 epoch, got 0$"):
         train(network(), checkpoint_every=0)
+    with pytest.raises(ValueError, match=r"^checkpoint_every must be an integer, got 2\.5$"):
+        train(network(), checkpoint_every=2.5)
 
 
-def resume_with(folder: Path, model: nn.Module, config: FitConfig, data: DataSet = DATA) -> None:
-    fit(model, data, config, run_dir=folder, resume=True, progress=False)
+@pytest.mark.parametrize(("below", "reason"), [("", "it is a file"), ("run", "Not a directory")])
+def test_run_dir_that_cannot_be(tmp_path: Path, below: str, reason: str) -> None:
+    path = tmp_path / "file"
+    path.write_text("mine")
+    message = rf"^cannot use \S*{below} as a folder: {reason}; name another folder$"
+    with pytest.raises(RuntimeError, match=message):
+        train(network(), run_dir=path / below)
+    assert path.read_text() == "mine"
 
 
 def test_resume_with_other_settings(tmp_path: Path) -> None:
@@ -152,51 +237,6 @@ def test_resume_with_another_model(tmp_path: Path) -> None:
         resume_with(tmp_path, network(hidden=8), CONFIG)
 
 
-@pytest.mark.parametrize("keep", [0, 100, 3000])
-def test_truncated_checkpoint(tmp_path: Path, keep: int) -> None:
-    train(network(), run_dir=tmp_path)
-    path = tmp_path / "checkpoint.pt"
-    path.write_bytes(path.read_bytes()[:keep])
-    message = (
-        rf"^\S*checkpoint.pt \({keep} bytes\) is truncated, or was not written by dnc-sparse: it "
-        "does not end with a checksum; restore it from a copy, or delete it and start the run again"
-    )
-    with pytest.raises(ValueError, match=message):
-        resume_with(tmp_path, network(), CONFIG)
-
-
-def test_any_flipped_bit_is_found(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.pt"
-    whole = checkpoint.pack({"model": network().state_dict()})
-    for place in range(0, len(whole), 97):
-        damaged = bytearray(whole)
-        damaged[place] ^= 1
-        path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"^\S*checkpoint.pt \(\d+ bytes\) is (damaged|trunc)"):
-            checkpoint.read(path)
-    path.write_bytes(whole)
-    resumed = network(1)
-    resumed.load_state_dict(checkpoint.read(path)["model"])
-    assert_same(network(), resumed)
-
-
-def test_foreign_checkpoint(tmp_path: Path) -> None:
-    torch.save({"weights": torch.zeros(3)}, tmp_path / "checkpoint.pt")
-    with pytest.raises(ValueError, match=r"^\S* \(\d+ bytes\) is truncated, or was not written by"):
-        resume_with(tmp_path, network(), CONFIG)
-
-
-def test_checkpoints_are_read_by_torch_too(tmp_path: Path) -> None:
-    train(network(), run_dir=tmp_path)
-    record = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    assert record["history"][-1]["epoch"] == 4
-
-
-def test_read_without_a_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"^no checkpoint at \S*; start the run without re"):
-        checkpoint.read(tmp_path / "checkpoint.pt")
-
-
 def test_full_disk_keeps_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,29 +257,58 @@ def test_full_disk_keeps_the_last_checkpoint(
         train(network(), run_dir=tmp_path)
     monkeypatch.undo()
     assert not list(tmp_path.glob("*.tmp"))
-    done = len(checkpoint.read(tmp_path / "checkpoint.pt")["history"])
-    assert 0 < done < CONFIG.epochs
+    assert 0 < saved(tmp_path) < CONFIG.epochs
     train(resumed, run_dir=tmp_path, resume=True)
     assert_same(whole, resumed)
 
 
-def test_atomic_write_names_what_it_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file"
+@pytest.mark.parametrize(
+    ("name", "mode", "message", "kept"),
+    [
+        (
+            "history.jsonl",
+            "a",
+            r"^cannot append to \S*history.jsonl: No space left on device; m",
+            1,
+        ),
+        (
+            "weights.safetensors.tmp",
+            "wb",
+            r"^cannot write \S*weights.safetensors: No space left",
+            4,
+        ),
+    ],
+)
+def test_full_disk_for_another_file_keeps_the_checkpoint(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    mode: str,
+    message: str,
+    kept: int,
+) -> None:
+    whole, resumed = network(), network()
+    train(whole)
+    fill_disk(monkeypatch, name, mode)
+    with pytest.raises(RuntimeError, match=message):
+        train(network(), run_dir=tmp_path)
+    monkeypatch.undo()
+    assert saved(tmp_path) == kept
+    train(resumed, run_dir=tmp_path, resume=True)
+    assert_same(whole, resumed)
+    assert lines(tmp_path) == 4
+    assert (tmp_path / "weights.safetensors").exists()
 
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(
-        RuntimeError, match=r"^cannot write \S*file: No space .*nothing was there b"
-    ):
-        checkpoint.write_atomic(path, b"new")
-    path.write_bytes(b"old")
-    with pytest.raises(
-        RuntimeError, match=r"^cannot write \S*file: No space .*before is untouched"
-    ):
-        checkpoint.write_atomic(path, b"new")
-    assert path.read_bytes() == b"old"
+def test_an_error_is_not_hidden_by_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_disk(monkeypatch, "checkpoint.pt.tmp", "wb")
+    error = ZeroDivisionError("by chance")
+    with pytest.raises(ZeroDivisionError, match=r"^by chance") as raised:
+        train(Stop(network(), 17, error), run_dir=tmp_path, checkpoint_every=10)
+    (note,) = raised.value.__notes__
+    assert re.match(r"epochs after the last checkpoint are lost: cannot write \S*checkpoint", note)
 
 
 KILLED = """
@@ -267,7 +336,7 @@ def test_kill_during_a_checkpoint_keeps_the_last(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(tests)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert (tmp_path / "checkpoint.pt.tmp").exists()
-    assert len(checkpoint.read(tmp_path / "checkpoint.pt")["history"]) == 2
+    assert saved(tmp_path) == 2
     whole, resumed = network(), network()
     train(whole)
     train(resumed, run_dir=tmp_path, resume=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from sparse.small_runs import CONFIG, DATA, assert_same, network, train
@@ -131,6 +132,10 @@ def test_unknown_recipe() -> None:
         ({"learning_rate": float("nan")}, "learning_rate must be above 0, got nan"),
         ({"l2": -1e-5}, "l2 must be 0 or more, got -1e-05"),
         ({"seed": -1}, "seed must be 0 or more, got -1"),
+        ({"seed": 1.5}, "seed must be an integer, got 1.5"),
+        ({"epochs": 2.5}, "epochs must be an integer, got 2.5"),
+        ({"batch_size": "64"}, "batch_size must be an integer, got '64'"),
+        ({"eval_every": 1.0}, "eval_every must be an integer, got 1.0"),
         ({"betas": (0.9, 1.0)}, r"betas must lie in 0..1 (1 excluded), got (0.9, 1.0)"),
         ({"optimizer": "lion"}, "unknown optimizer 'lion'; choose adam or sgd"),
     ],
@@ -138,6 +143,12 @@ def test_unknown_recipe() -> None:
 def test_config_is_checked_when_built(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         FitConfig(**change)  # type: ignore[arg-type]
+
+
+def test_config_takes_integers_of_numpy() -> None:
+    config = FitConfig(seed=np.int64(3))  # type: ignore[arg-type]
+    assert config == FitConfig(seed=3)
+    assert type(config.seed) is int
 
 
 def test_model_must_have_one_output_per_class() -> None:
