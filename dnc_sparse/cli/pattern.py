@@ -10,6 +10,7 @@ import typer
 
 from dnc_sparse.cli import options
 from dnc_sparse.patterns import Pattern, balance, find_clashes, nearest, neighbours, scatter
+from dnc_sparse.patterns.plot import save
 
 
 def pattern(
@@ -90,7 +91,7 @@ def pattern(
             if name != "spec":
                 console.print(f"  {name:<27}{_text(value)}", highlight=False)
     if plot is not None:
-        _draw(drawn, plot)
+        save(drawn, plot)
         if not as_json:
             console.print(f"written: {plot}", highlight=False, soft_wrap=True)
     if check and not (record["regular"] and not record["clashes"]):
@@ -105,6 +106,7 @@ def pattern(
 def describe(drawn: Pattern) -> dict[str, Any]:
     """Return what is known of a pattern as a JSON-able record."""
     spread = balance(drawn)
+    forward, backward = scatter(drawn).vector[:2]
     below, above = neighbours(drawn.n_in, drawn.n_out, drawn.density, drawn.block)
     return {
         "edges": drawn.n_edges,
@@ -117,7 +119,8 @@ def describe(drawn: Pattern) -> dict[str, Any]:
         "edges_per_output_and_bank": list(spread.per_output),
         "edges_per_input_and_range": list(spread.per_input),
         "balanced": spread.exact,
-        "scatter": list(scatter(drawn).vector),
+        "scatter_forward": forward,
+        "scatter_backward": backward,
         "feasible_densities": [below, above],
         "digest": drawn.digest,
         "spec": drawn.spec,
@@ -131,17 +134,3 @@ def _text(value: Any) -> str:
         first, last = (_text(item) for item in value)
         return first if first == last else f"{first} .. {last}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _draw(drawn: Pattern, path: Path) -> None:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "drawing a pattern needs matplotlib: pip install 'dnc-sparse[plot]'"
-        ) from error
-    figure = Figure(figsize=(7, 6), layout="constrained")
-    FigureCanvasAgg(figure)
-    drawn.plot(figure.subplots())
-    figure.savefig(path, dpi=150)

@@ -102,7 +102,10 @@ def load(name: str | Path, data_dir: Path | str | None = None, **options: Any) -
 
 
 def available(data_dir: Path | str | None = None) -> list[Row]:
-    """List the known data sets and where their files are; checksums are not looked at."""
+    """List the known data sets and where their files are, or why not; checksums are not looked at.
+
+    A data folder that does not exist is such a reason; `load` raises it.
+    """
     return [
         Row(name, source.description, *_state(source, data_dir)) for name, source in SOURCES.items()
     ]
@@ -111,7 +114,10 @@ def available(data_dir: Path | str | None = None) -> list[Row]:
 def _state(source: Source, data_dir: Path | str | None) -> tuple[bool, str]:
     if not source.files:
         return True, "generated"
-    paths = [files.local_path(file, data_dir) for file in source.files]
+    try:
+        paths = [files.local_path(file, data_dir) for file in source.files]
+    except FileNotFoundError as error:
+        return False, str(error)
     if paths[0] is not None and None not in paths:
         return True, f"found in {paths[0].parent}"
     if all(

@@ -20,7 +20,7 @@ from itertools import pairwise
 from math import ceil, floor, gcd
 
 from dnc_sparse.patterns.feasible import Block
-from dnc_sparse.patterns.pattern import as_block, check_sizes
+from dnc_sparse.patterns.pattern import as_block, check_sizes, whole
 
 RULES = ("uniform", "erdos_renyi", "later_denser")
 # exact for 16 junctions, and for any number whose sums coincide; the nearest are kept beyond
@@ -96,7 +96,7 @@ def _junctions(sizes: Sequence[int], block: Block, exact: bool) -> list[_Junctio
         raise ValueError(f"a network needs at least 2 layers, got sizes {list(sizes)}")
     size = as_block(block)
     junctions = []
-    for n_in, n_out in pairwise(sizes):
+    for n_in, n_out in pairwise(whole("layer size", n) for n in sizes):
         check_sizes(n_in, n_out, size)
         columns = n_in // size[1]
         step = columns // gcd(columns, n_out // size[0]) if exact else 1

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from dnc_sparse.patterns.feasible import Block, exact_slots
 from dnc_sparse.patterns.interleave import BANK_MAPS, BankMap, Grid, IntArray, draw, read_order
-from dnc_sparse.patterns.pattern import Pattern, as_block, family
+from dnc_sparse.patterns.pattern import Pattern, as_block, family, recorded
 from dnc_sparse.patterns.rng import Rng
 
 MIN_BANK_NEURONS = 32
@@ -52,18 +52,16 @@ def clash_free(
     that do not divide the left blocks.
     """
     size = as_block(block)
-    slots = exact_slots(
-        n_in, n_out, size, fan_in=fan_in, fan_out=fan_out, density=density, constant_degrees=True
-    )
-    grid = _grid(n_in, n_out, size, slots, banks)
+    wishes = {"fan_in": fan_in, "fan_out": fan_out, "density": density}
+    grid = _grid(n_in, n_out, size, banks, wishes)
     if kind not in (1, 2, 3):
         raise ValueError(f"kind must be 1, 2 or 3, got {kind}")
     if bank_map not in BANK_MAPS:
         raise ValueError(f"bank_map must be one of {', '.join(BANK_MAPS)}, got {bank_map!r}")
     left = read_order(*draw(grid, kind, dither, Rng(seed)), bank_map)
-    spec = _spec("clash_free", n_in, n_out, size, grid, seed)
-    spec |= {"kind": int(kind), "dither": bool(dither), "bank_map": bank_map}
-    return Pattern(n_in, n_out, left.reshape(grid.rows, slots).astype(np.int32), size, spec)
+    sources = left.reshape(grid.rows, grid.slots)
+    access = {"kind": kind, "dither": bool(dither), "bank_map": bank_map}
+    return _recorded("clash_free", grid, size, sources, seed, **access)
 
 
 @family
@@ -86,18 +84,15 @@ def cyclic(
     Raises ValueError as `clash_free`, and for banks that do not divide the slots.
     """
     size = as_block(block)
-    slots = exact_slots(
-        n_in, n_out, size, fan_in=fan_in, fan_out=fan_out, density=density, constant_degrees=True
-    )
-    grid = _grid(n_in, n_out, size, slots, banks)
-    if slots % grid.banks:
+    wishes = {"fan_in": fan_in, "fan_out": fan_out, "density": density}
+    grid = _grid(n_in, n_out, size, banks, wishes)
+    if grid.slots % grid.banks:
         raise ValueError(
-            f"{slots} slots of a row cannot be spread over {grid.banks} banks; "
-            f"choose a divisor of {gcd(grid.columns, slots)}"
+            f"{grid.slots} slots of a row cannot be spread over {grid.banks} banks; "
+            f"choose a divisor of {gcd(grid.columns, grid.slots)}"
         )
-    rows, places = np.arange(grid.rows)[:, None], np.arange(slots)
-    sources = _draw_rule(grid, seed).source(rows, places).astype(np.int32)
-    return Pattern(n_in, n_out, sources, size, _spec("cyclic", n_in, n_out, size, grid, seed))
+    rows, places = np.arange(grid.rows)[:, None], np.arange(grid.slots)
+    return _recorded("cyclic", grid, size, _draw_rule(grid, seed).source(rows, places), seed)
 
 
 def default_banks(columns: int, slots: int, neurons_per_block: int = 1) -> int:
@@ -211,7 +206,14 @@ def _draw_rule(grid: Grid, seed: int) -> CyclicRule:
     return CyclicRule(grid.banks, depth, width, slope, offset, slope_step, offset_step)
 
 
-def _grid(n_in: int, n_out: int, block: tuple[int, int], slots: int, banks: int | None) -> Grid:
+def _grid(
+    n_in: int,
+    n_out: int,
+    block: tuple[int, int],
+    banks: int | None,
+    wishes: dict[str, Any],
+) -> Grid:
+    slots = exact_slots(n_in, n_out, block, **wishes, constant_degrees=True)
     columns = n_in // block[1]
     if banks is None:
         banks = default_banks(columns, slots, block[1])
@@ -223,16 +225,16 @@ def _grid(n_in: int, n_out: int, block: tuple[int, int], slots: int, banks: int 
             f"{columns} left blocks cannot be spread over {banks} banks; choose a divisor of "
             f"{columns}, such as {' or '.join(map(str, near))}"
         )
-    return Grid(columns, n_out // block[0], slots, int(banks))
+    return Grid(columns, n_out // block[0], slots, banks)
 
 
 def _grid_of(pattern: Pattern) -> Grid:
     return Grid(pattern.columns, pattern.rows, pattern.slots, pattern.spec["banks"])
 
 
-def _spec(
-    name: str, n_in: int, n_out: int, block: tuple[int, int], grid: Grid, seed: int
-) -> dict[str, Any]:
-    sizes = {"n_in": int(n_in), "n_out": int(n_out), "block": list(block)}
-    fan_in = grid.slots * block[1]
-    return {"family": name, **sizes, "fan_in": fan_in, "banks": grid.banks, "seed": int(seed)}
+def _recorded(
+    name: str, grid: Grid, block: tuple[int, int], sources: IntArray, seed: int, **access: Any
+) -> Pattern:
+    n_in, n_out, fan_in = grid.columns * block[1], grid.rows * block[0], grid.slots * block[1]
+    made = {"fan_in": fan_in, "banks": grid.banks, "seed": seed}
+    return recorded(name, n_in, n_out, block, sources.astype(np.int32), **made, **access)

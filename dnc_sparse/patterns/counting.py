@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from math import factorial
 
+from dnc_sparse.patterns.pattern import whole
+
 
 def count_access_patterns(
     n_in: int, fan_out: int, n_out: int, banks: int, kind: int, dither: bool = False
@@ -26,6 +28,9 @@ def count_access_patterns(
     that reads a bank twice does not tell in which order. Raises ValueError for infeasible sizes,
     an unknown kind, and a dithered count without closed form.
     """
+    # numpy's integers would overflow in silence
+    n_in, fan_out = whole("n_in", n_in), whole("fan_out", fan_out)
+    n_out, banks = whole("n_out", n_out), whole("banks", banks)
     if min(n_in, fan_out, n_out, banks) < 1 or n_in % banks:
         raise ValueError(
             f"{n_in} inputs cannot be spread over {banks} banks; choose a divisor of {n_in}"

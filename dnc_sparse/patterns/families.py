@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 from dnc_sparse.patterns.feasible import Block, exact_slots
-from dnc_sparse.patterns.pattern import Pattern, as_block, check_sizes, family, sources_of
+from dnc_sparse.patterns.pattern import (
+    Pattern,
+    as_block,
+    check_sizes,
+    family,
+    recorded,
+    sources_of,
+)
 from dnc_sparse.patterns.rng import Rng
 
 # sort keys below this bound are drawn from whole 64-bit words without bias
@@ -51,9 +58,7 @@ def regular(
         keys[wanted == rows - row] -= KEYS
         sources[row] = np.argpartition(keys, slots - 1)[:slots]
         wanted[sources[row]] -= 1
-    sizes = {"n_in": int(n_in), "n_out": int(n_out), "block": list(size)}
-    spec = {"family": "regular", **sizes, "fan_in": slots * size[1], "seed": int(seed)}
-    return Pattern(n_in, n_out, sources, size, spec)
+    return recorded("regular", n_in, n_out, size, sources, fan_in=slots * size[1], seed=seed)
 
 
 @family
@@ -75,9 +80,8 @@ def random(n_in: int, n_out: int, *, density: float, block: Block = 1, seed: int
     if count:
         keys = Rng(seed).integers(KEYS, total)
         adjacency[np.argpartition(keys, count - 1)[:count]] = True
-    sizes = {"n_in": int(n_in), "n_out": int(n_out), "block": list(size)}
-    spec = {"family": "random", **sizes, "density": float(density), "seed": int(seed)}
-    return Pattern(n_in, n_out, sources_of(adjacency.reshape(shape)), size, spec)
+    sources = sources_of(adjacency.reshape(shape))
+    return recorded("random", n_in, n_out, size, sources, density=float(density), seed=seed)
 
 
 def from_mask(mask: Any, block: Block = 1) -> Pattern:

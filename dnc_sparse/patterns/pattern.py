@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import inspect
 import json
+import operator
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import InitVar, dataclass, field
+from functools import cached_property, lru_cache, wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -32,7 +34,15 @@ if TYPE_CHECKING:
 
 IndexArray = NDArray[np.int32]
 Spec = dict[str, Any]
+P = ParamSpec("P")
 T = TypeVar("T")
+
+# tables are int32
+MAX_INDEX = 2**31 - 1
+# patterns kept for programs that know them by key only; more junctions than that in one exported
+# program are rebuilt at each call
+KEPT_REBUILDS = 256
+WHOLE_ARGUMENTS = ("n_in", "n_out", "fan_in", "fan_out", "banks", "kind", "seed")
 
 _FAMILIES: dict[str, Callable[..., Pattern]] = {}
 _ALIVE: WeakValueDictionary[str, Pattern] = WeakValueDictionary()
@@ -44,21 +54,23 @@ class Pattern:
 
     Slots are kept in ascending order of their left block, so that the weights of one output over
     any range of inputs are contiguous (docs/decisions/0001-slot-order.md). `spec` is a JSON-able
-    record from which `Pattern.from_spec` rebuilds the same pattern; without one, the edges
-    themselves are recorded.
+    record from which `Pattern.from_spec` rebuilds the same pattern: how a family drew it, or else
+    the edges themselves. (`_record` is for `recorded` alone, which vouches for it.)
 
     Raises ValueError for sizes below one, a block that does not divide them, indices out of range,
-    or the same edge given twice.
+    the same edge given twice, or more slots than an int32 can number; TypeError for sizes that are
+    not whole.
     """
 
     n_in: int
     n_out: int
     sources: IndexArray
     block: tuple[int, int] = (1, 1)
-    spec: Spec = field(default_factory=dict)
+    spec: Spec = field(init=False)
     _plans: dict[Any, Any] = field(default_factory=dict, init=False)
+    _record: InitVar[Spec | None] = field(default=None, kw_only=True)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, _record: Spec | None) -> None:
         block = as_block(self.block)
         check_sizes(self.n_in, self.n_out, block)
         sources = _checked_sources(self.sources, self.n_in, self.n_out, block)
@@ -66,8 +78,7 @@ class Pattern:
         object.__setattr__(self, "n_out", int(self.n_out))
         object.__setattr__(self, "block", block)
         object.__setattr__(self, "sources", sources)
-        if not self.spec:
-            object.__setattr__(self, "spec", _edge_spec(self))
+        object.__setattr__(self, "spec", _record or _edge_spec(self))
         _ALIVE.setdefault(self.key, self)
 
     @property
@@ -194,8 +205,8 @@ class Pattern:
 
     @classmethod
     def from_key(cls, key: str) -> Pattern:
-        """Return the live pattern with this `key`, or rebuild it."""
-        return _ALIVE.get(key) or cls.from_spec(json.loads(key))
+        """Return the live pattern with this `key`, or rebuild it and keep it for the next call."""
+        return _ALIVE.get(key) or _rebuilt(key)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Pattern):
@@ -221,24 +232,60 @@ class Pattern:
         )
 
 
-def family(build: Callable[..., Pattern]) -> Callable[..., Pattern]:
-    """Make a function known to `Pattern.from_spec` under its own name."""
-    _FAMILIES[build.__name__] = build
-    return build
+@lru_cache(maxsize=KEPT_REBUILDS)
+def _rebuilt(key: str) -> Pattern:
+    return Pattern.from_spec(json.loads(key))
+
+
+def family(build: Callable[P, Pattern]) -> Callable[P, Pattern]:
+    """Make a function known to `Pattern.from_spec` under its own name.
+
+    Its sizes, degrees, banks and seed may be integers of any type (numpy's too): it gets int.
+    """
+    signature = inspect.signature(build)
+
+    @wraps(build)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Pattern:
+        given = signature.bind(*args, **kwargs)
+        for name in WHOLE_ARGUMENTS:
+            if name not in given.arguments:
+                continue
+            value = given.arguments[name]
+            if value is not None or signature.parameters[name].default is not None:
+                given.arguments[name] = whole(name, value)
+        return build(*given.args, **given.kwargs)
+
+    _FAMILIES[build.__name__] = drawn
+    return drawn
+
+
+def recorded(
+    name: str, n_in: int, n_out: int, block: tuple[int, int], sources: IndexArray, **options: Any
+) -> Pattern:
+    """Make the pattern that the family of this name draws from these sizes and options."""
+    spec = {"family": name, "n_in": n_in, "n_out": n_out, "block": list(block), **options}
+    return Pattern(n_in, n_out, sources, block, _record=spec)
+
+
+def whole(name: str, value: Any) -> int:
+    """Return an integer of any type as int; TypeError, with its name, for anything else."""
+    try:
+        return int(operator.index(value))
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
 
 
 def as_block(block: int | tuple[int, int] | list[int]) -> tuple[int, int]:
     """Return (bo, bi); one number means a square block."""
-    if isinstance(block, (int, np.integer)):
-        return (int(block), int(block))
-    if len(block) != 2:
-        raise ValueError(f"block {block} has {len(block)} numbers; give one or (bo, bi)")
-    return (int(block[0]), int(block[1]))
+    sides = block if isinstance(block, (tuple, list)) else (block, block)
+    if len(sides) != 2:
+        raise ValueError(f"block {block} has {len(sides)} numbers; give one or (bo, bi)")
+    return (whole("block", sides[0]), whole("block", sides[1]))
 
 
 def check_sizes(n_in: int, n_out: int, block: tuple[int, int]) -> None:
-    """Raise ValueError unless the sizes are positive and the block divides them."""
-    if n_in < 1 or n_out < 1:
+    """Raise ValueError unless the sizes are positive and divisible, TypeError unless whole."""
+    if min(whole("n_in", n_in), whole("n_out", n_out)) < 1:
         raise ValueError(f"a junction needs at least 1 neuron a side, got {n_in} -> {n_out}")
     bo, bi = block
     if bo < 1 or bi < 1:
@@ -258,11 +305,10 @@ def edges(n_in: int, n_out: int, data: str, block: tuple[int, int] | list[int] =
     shape = (n_out // size[0], n_in // size[1])
     try:
         bits = np.frombuffer(zlib.decompress(base64.b64decode(data)), dtype=np.uint8)
-        adjacency = np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape).astype(bool)
+        adjacency = np.unpackbits(bits)[: shape[0] * shape[1]].reshape(shape).astype(bool)
     except (ValueError, zlib.error) as error:
         raise ValueError(f"recorded edges of a {n_in} -> {n_out} pattern are damaged") from error
-    spec = {"family": "edges", "n_in": n_in, "n_out": n_out, "block": list(size), "data": data}
-    return Pattern(n_in, n_out, sources_of(adjacency), size, spec)
+    return recorded("edges", n_in, n_out, size, sources_of(adjacency), data=data)
 
 
 def sources_of(adjacency: NDArray[np.bool_]) -> IndexArray:
@@ -297,6 +343,12 @@ def _checked_sources(
             f"sources must lie in 0..{columns - 1} (or -1 for an empty slot), "
             f"got {table.min()}..{table.max()}"
         )
+    if max(table.size, columns) > MAX_INDEX:
+        raise ValueError(
+            f"{rows} rows of {table.shape[1]} slots over {columns} left blocks cannot be numbered "
+            f"by int32 (at most {MAX_INDEX}); choose a lower density or a larger block"
+        )
+    table = table.astype(np.int32, copy=False)
     # empty slots sort last
     table = np.sort(np.where(table < 0, columns, table), axis=1)
     twice = (table[:, 1:] == table[:, :-1]) & (table[:, 1:] < columns)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 # more cells than a figure has pixels would alias, so larger patterns show local densities
 MAX_CELLS = 256
 MAX_BANK_LINES = 32
+FIGURE: dict[str, Any] = {"figsize": (7, 6), "layout": "constrained"}
 
 
 def plot(pattern: Pattern, ax: Axes | None = None) -> Axes:
@@ -25,15 +28,9 @@ def plot(pattern: Pattern, ax: Axes | None = None) -> Axes:
     show each fan_out (above) and fan_in (right). Raises ImportError, with the way out, without
     matplotlib.
     """
-    try:
-        import matplotlib.pyplot as plt
-        from matplotlib.ticker import MaxNLocator
-    except ImportError as error:
-        raise ImportError(
-            "drawing a pattern needs matplotlib: pip install 'dnc-sparse[plot]'"
-        ) from error
+    whole_numbers = _matplotlib("ticker").MaxNLocator
     if ax is None:
-        _, ax = plt.subplots(figsize=(7, 6), layout="constrained")
+        _, ax = _matplotlib("pyplot").subplots(**FIGURE)
     picture = _cells(pattern)
     every_edge = max(pattern.n_in, pattern.n_out) <= MAX_CELLS
     box = (-0.5, pattern.n_in - 0.5, pattern.n_out - 0.5, -0.5)
@@ -61,11 +58,27 @@ def plot(pattern: Pattern, ax: Axes | None = None) -> Axes:
     above.tick_params(labelbottom=False)
     beside.tick_params(labelleft=False)
     for axis in (ax.xaxis, ax.yaxis, above.yaxis, beside.xaxis):
-        axis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
-    above.yaxis.set_major_locator(MaxNLocator(2, integer=True))
-    beside.xaxis.set_major_locator(MaxNLocator(2, integer=True))
+        axis.set_major_locator(whole_numbers("auto", integer=True, min_n_ticks=1))
+    above.yaxis.set_major_locator(whole_numbers(2, integer=True))
+    beside.xaxis.set_major_locator(whole_numbers(2, integer=True))
     above.set_title(_title(pattern), fontsize="medium")
     return ax
+
+
+def save(pattern: Pattern, path: Path) -> None:
+    """Draw a pattern into a file, in the format of its suffix; no display is needed."""
+    figure = _matplotlib("figure").Figure(**FIGURE)
+    plot(pattern, figure.subplots())
+    figure.savefig(path, dpi=150)
+
+
+def _matplotlib(module: str) -> Any:
+    try:
+        return import_module(f"matplotlib.{module}")
+    except ImportError as error:
+        raise ImportError(
+            "drawing a pattern needs matplotlib: pip install 'dnc-sparse[plot]'"
+        ) from error
 
 
 def _cells(pattern: Pattern) -> NDArray[np.float64]:

@@ -61,7 +61,7 @@ def nearest(
         slots = exact_slots(n_in, n_out, size, **wishes, density=density, constant_degrees=False)
     exact = slots % slot_step(n_in, n_out, size, constant_degrees=True) == 0
     chosen = ("clash_free" if exact else "regular") if family == "auto" else family
-    arguments = {"fan_in": slots * size[1], "block": size, "seed": seed}
+    arguments: dict[str, Any] = {"fan_in": slots * size[1], "block": size, "seed": seed}
     if chosen == "clash_free":
         return clash_free(n_in, n_out, **arguments, **options)
     if chosen == "cyclic":

@@ -228,15 +228,26 @@ def test_the_catalogue_names_what_is_known(monkeypatch: pytest.MonkeyPatch) -> N
     assert rows["reuters-r8"][2:] == (False, "missing, no public download")
 
 
-def test_the_catalogue_sees_files(tmp_path: Path) -> None:
+def test_the_catalogue_sees_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DNC_DATA", raising=False)
     (tmp_path / "reuters-r8").mkdir()
     (tmp_path / "reuters-r8" / "reuters_r8_bow.npz").touch()
     rows = {row.name: row for row in available(tmp_path)}
     assert rows["reuters-r8"][2:] == (True, f"found in {tmp_path / 'reuters-r8'}")
-    with pytest.raises(
-        FileNotFoundError, match=r"^data folder nowhere \(data_dir\) does not exist"
-    ):
-        available("nowhere")
+
+
+def test_a_missing_data_folder_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DNC_DATA", "nowhere")
+    for data_dir, origin in ((None, "DNC_DATA"), ("nowhere", "data_dir")):
+        told = (
+            f"data folder nowhere ({origin}) does not exist; give the folder that holds "
+            f"reuters-r8/reuters_r8_bow.npz, or none to download"
+        )
+        rows = {row.name: row for row in available(data_dir)}
+        assert rows["reuters-r8"][2:] == (False, told)
+        assert rows["morse"].ready
+        with pytest.raises(FileNotFoundError, match=f"^{re.escape(told)}$"):
+            load("reuters-r8", data_dir)
 
 
 def test_unknown_names_and_options_are_refused(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
 """The Pattern object: validation, derived tables, records, copies."""
 
+import base64
 import copy
+import dataclasses
 import gc
 import pickle
+import weakref
+import zlib
 
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnc_sparse.patterns import Pattern, clash_free, cyclic, from_mask, random, regular
+from dnc_sparse.patterns import pattern as module
 
 FEW = settings(max_examples=100, deadline=None)
 
@@ -121,7 +126,44 @@ def test_key_finds_the_live_pattern_or_rebuilds_it() -> None:
     assert Pattern.from_key(key) is pattern
     del pattern
     gc.collect()
+    # an exported program has nothing but the key: its pattern, with its plans, must stay
+    rebuilt = weakref.ref(Pattern.from_key(key))
+    gc.collect()
+    assert Pattern.from_key(key) is rebuilt()
     assert Pattern.from_key(key).digest == digest
+
+
+def test_only_families_record_how_they_drew() -> None:
+    drawn = regular(6, 4, fan_in=3, seed=986)
+    with pytest.raises(TypeError, match=r"^Pattern.__init__\(\) got an unexpected .*'spec'"):
+        Pattern(6, 4, small().sources, spec=drawn.spec)
+    own = Pattern(6, 4, drawn.sources)
+    assert own.spec["family"] == "edges"
+    assert own == drawn
+    assert Pattern.from_key(drawn.key) is drawn
+    changed = dataclasses.replace(drawn, sources=np.zeros((4, 1), dtype=int))
+    assert Pattern.from_spec(changed.spec) == changed
+    assert Pattern.from_key(drawn.key) is drawn
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64])
+def test_any_integer_table_is_taken(dtype: type[np.integer]) -> None:
+    pattern = Pattern(np.int64(300), np.int32(1), np.array([[100, 3]], dtype), (np.int8(1), 1))
+    assert pattern.sources.tolist() == [[3, 100]]
+    assert pattern.sources.dtype == np.int32
+    assert Pattern.from_key(pattern.key) is pattern
+
+
+def test_slots_and_left_blocks_fit_int32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_INDEX", 6)
+    assert Pattern(6, 3, [[0, 1]] * 3).n_edges == 6
+    message = (
+        r"cannot be numbered by int32 \(at most 6\); choose a lower density or a larger block$"
+    )
+    with pytest.raises(ValueError, match=f"^3 rows of 3 slots over 6 left blocks {message}"):
+        Pattern(6, 3, [[0, 1, 2]] * 3)
+    with pytest.raises(ValueError, match=f"^1 rows of 1 slots over 7 left blocks {message}"):
+        Pattern(7, 1, [[0]])
 
 
 def test_equality_and_digest_follow_the_edges() -> None:
@@ -173,6 +215,20 @@ def test_bad_patterns(arguments: tuple[object, ...], message: str) -> None:
         Pattern(*arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((1.5, 1, [[0]]), "^n_in must be a whole number, got 1.5$"),
+        ((1, "2", [[0]]), "^n_out must be a whole number, got '2'$"),
+        ((4, 4, [[0]], 2.0), "^block must be a whole number, got 2.0$"),
+        ((4, 4, [[0]], (1, 1.5)), "^block must be a whole number, got 1.5$"),
+    ],
+)
+def test_sizes_that_are_not_whole(arguments: tuple[object, ...], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        Pattern(*arguments)
+
+
 def test_bad_records() -> None:
     with pytest.raises(
         ValueError, match=r"^unknown pattern family 'other'; known families: .*edges"
@@ -180,6 +236,10 @@ def test_bad_records() -> None:
         Pattern.from_spec({"family": "other"})
     with pytest.raises(ValueError, match=r"^spec of a 'regular' pattern does not fit it: .*banks"):
         Pattern.from_spec({"family": "regular", "n_in": 4, "n_out": 4, "fan_in": 2, "banks": 2})
-    damaged = small().spec | {"data": "AAAA"}
-    with pytest.raises(ValueError, match=r"^recorded edges of a 4 -> 3 pattern are damaged$"):
-        Pattern.from_spec(damaged)
+    with pytest.raises(ValueError, match=r"^spec of a 'random' .*: seed must be a whole number, "):
+        Pattern.from_spec({"family": "random", "n_in": 4, "n_out": 4, "density": 1, "seed": 0.5})
+    too_short = base64.b64encode(zlib.compress(b"1")).decode()
+    for data in ("AAAA", too_short):
+        damaged = small().spec | {"data": data}
+        with pytest.raises(ValueError, match=r"^recorded edges of a 4 -> 3 pattern are damaged$"):
+            Pattern.from_spec(damaged)

@@ -3,6 +3,7 @@
 from itertools import pairwise, product
 from math import ceil, floor, gcd
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -101,3 +102,11 @@ def test_deep_networks_are_served() -> None:
 def test_refusals(arguments: tuple[object, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         allocate(*arguments)
+
+
+def test_sizes_are_whole() -> None:
+    fan_ins = allocate(np.array(MNIST), 0.2, exact=True)
+    assert fan_ins == allocate(MNIST, 0.2, exact=True)
+    assert {type(fan_in) for fan_in in fan_ins} == {int}
+    with pytest.raises(TypeError, match=r"^layer size must be a whole number, got 1\.5$"):
+        allocate((784, 1.5), 0.5)

@@ -1,6 +1,7 @@
 """Clash checks, balance, scatter against the published code's figures, and the picture."""
 
 import sys
+from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -21,7 +22,7 @@ from dnc_sparse.patterns import (
     windows_1d,
     windows_2d,
 )
-from dnc_sparse.patterns.plot import plot
+from dnc_sparse.patterns.plot import plot, save
 
 JUNCTIONS = ((64, 1024), (1024, 64))
 SEED_SPREAD = 0.02
@@ -198,3 +199,15 @@ def test_plot_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     message = r"^drawing a pattern needs matplotlib: pip install 'dnc-sparse\[plot\]'$"
     with pytest.raises(ImportError, match=message):
         random(3, 2, density=1).plot()
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=message):
+        save(random(3, 2, density=1), Path("pattern.png"))
+
+
+def test_saved_in_the_format_of_the_suffix(tmp_path: Path) -> None:
+    shown = plt.get_fignums()
+    for suffix, start in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
+        path = tmp_path / f"pattern.{suffix}"
+        save(clash_free(9, 6, fan_out=2, banks=3), path)
+        assert path.read_bytes().startswith(start)
+    assert plt.get_fignums() == shown

@@ -97,3 +97,10 @@ def test_bad_sizes() -> None:
         count_access_patterns(9, 1, 6, 3, 1)
     with pytest.raises(ValueError, match=r"^kind must be 1, 2 or 3, got 0$"):
         count_access_patterns(9, 2, 6, 3, 0)
+    with pytest.raises(TypeError, match=r"^banks must be a whole number, got 1\.5$"):
+        count_access_patterns(9, 2, 6, 1.5, 1)
+
+
+def test_numpy_sizes_do_not_overflow() -> None:
+    sizes = (1024, 128, 1024, 32)
+    assert count_access_patterns(*map(np.int64, sizes), 2) == count_access_patterns(*sizes, 2)

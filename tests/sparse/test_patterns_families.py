@@ -1,6 +1,8 @@
 """Regular, random and mask patterns, rounding of densities, feasible densities."""
 
+import json
 import warnings
+from collections.abc import Callable
 from math import ceil
 
 import numpy as np
@@ -11,6 +13,8 @@ from hypothesis import strategies as st
 
 from dnc_sparse.patterns import (
     Pattern,
+    clash_free,
+    cyclic,
     feasible_densities,
     from_mask,
     nearest,
@@ -111,6 +115,54 @@ def test_from_mask_keeps_blocks() -> None:
         from_mask(mask, block=(2, 3))
     with pytest.raises(ValueError, match=r"^a mask must be \[n_out, n_in\], got shape \[3\]$"):
         from_mask([1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("build", "options"),
+    [
+        (clash_free, {"fan_in": 4, "banks": 2, "kind": 2, "block": 2}),
+        (clash_free, {"fan_out": 2}),
+        (cyclic, {"fan_in": 4, "banks": 2}),
+        (regular, {"fan_in": 6, "block": 2}),
+        (random, {"density": 0.25}),
+        (nearest, {"density": 0.25, "block": 2}),
+        (nearest, {"fan_in": 6}),
+    ],
+)
+def test_any_integer_type_is_taken(
+    build: Callable[..., Pattern], options: dict[str, object]
+) -> None:
+    plain = {"n_in": 16, "n_out": 8, "seed": 3, **options}
+    converted = {name: np.asarray(value)[()] for name, value in plain.items()}
+    pattern = build(**converted)
+    assert pattern.key == build(**plain).key
+    assert Pattern.from_spec(json.loads(json.dumps(pattern.spec))) == pattern
+
+
+@pytest.mark.parametrize("build", [clash_free, cyclic, regular])
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"n_in": 16.5}, "^n_in must be a whole number, got 16.5$"),
+        ({"n_out": None}, "^n_out must be a whole number, got None$"),
+        ({"fan_in": 1.5}, "^fan_in must be a whole number, got 1.5$"),
+        ({"block": 1.5}, "^block must be a whole number, got 1.5$"),
+        ({"seed": 1.5}, "^seed must be a whole number, got 1.5$"),
+        ({"seed": None}, "^seed must be a whole number, got None$"),
+    ],
+)
+def test_fractions_are_refused(
+    build: Callable[..., Pattern], changed: dict[str, object], message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        build(**{"n_in": 16, "n_out": 8, "fan_in": 4, **changed})
+
+
+def test_fractions_of_a_layer_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"^n_in must be a whole number, got 16\.5$"):
+        nearest(16.5, 8, density=0.5)
+    with pytest.raises(TypeError, match=r"^banks must be a whole number, got 1\.5$"):
+        nearest(16, 8, density=0.5, banks=1.5)
 
 
 def test_feasible_densities() -> None:
