@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+# an index with torch's CPU builds, where the usual one has only the large CUDA build
+export TORCH_INDEX ?=
 CPP := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.hpp)
 CPP_TESTS := $(wildcard tests/cpp/*.cpp)
 
@@ -22,7 +24,7 @@ $(VENV)/installed: pyproject.toml constraints.txt CMakeLists.txt $(CPP)
 	@echo "setting up $(VENV) (a few minutes the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c "import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f'Python 3.11 or newer is needed, {sys.executable} is {v.major}.{v.minor}; run make PYTHON=python3.11')"
-	@$(PIP) torch
+	@$(PIP) torch $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 

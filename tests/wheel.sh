@@ -11,7 +11,7 @@ PIP_CONSTRAINT="$root/constraints.txt" "$python" -m build --wheel --outdir "$wor
     { cat "$work/log"; exit 1; }
 "$python" -m venv "$work/venv"
 install=("$work/venv/bin/python" -m pip --disable-pip-version-check install --quiet -c constraints.txt)
-"${install[@]}" torch
+"${install[@]}" torch ${TORCH_INDEX:+--index-url "$TORCH_INDEX"}
 "${install[@]}" "$work"/dist/*.whl pytest pytest-benchmark hypothesis matplotlib
 
 mkdir "$work/tree"
