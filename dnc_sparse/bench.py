@@ -132,10 +132,11 @@ def measure(
     grad_y = torch.randn(batch, pattern.n_out, generator=generator).to(dtype)
     timings = []
     found = candidates(pattern, dtype)
+    truths, bounds = _oracle(pattern, x, grad_y, found[1].weight, found[1].bias)
     for name in OPERATIONS:
         runs = [candidate.operation(name, x, grad_y) for candidate in found]
         for candidate, run in zip(found, runs, strict=True):
-            _check(candidate, name, run(), (x, grad_y, found[1].weight, found[1].bias), pattern)
+            _check(candidate, name, run(), truths, bounds)
         medians = interleaved(list(runs), rounds)
         timings += [
             Timing(candidate.name, name, seconds, seconds / medians[0])
@@ -148,29 +149,31 @@ def _check(
     candidate: Candidate,
     operation: str,
     results: list[Tensor],
-    inputs: tuple[Tensor, ...],
-    pattern: Pattern,
+    truths: list[Tensor],
+    bounds: list[Tensor],
 ) -> None:
-    """Compare y, and in a step the gradients of x, weight and bias, with the oracle's bound."""
-    truths, sizes = (
-        _oracle(pattern, *(change(tensor.detach().double()) for tensor in inputs))
-        for change in (torch.clone, torch.abs)
-    )
+    """Compare y, and in a step the gradients of x, weight and bias, with the oracle's."""
     if operation == "step":
         results[2] = candidate.edge_weight(results[2])
     names = ("y", "gradient of x", "gradient of weight", "gradient of bias")
-    for name, result, truth, size in zip(names, results, truths, sizes, strict=False):
-        error = (result.detach().double() - truth).abs()
-        over = (error - reference.error_bound(truth, size, result.dtype)).max()
+    for name, result, truth, bound in zip(names, results, truths, bounds, strict=False):
+        over = ((result.detach().double() - truth).abs() - bound).max()
         assert over <= 0, f"{candidate.name} {operation}: {name} is {over:.3g} over the error bound"
 
 
-def _oracle(
-    pattern: Pattern, x: Tensor, grad_y: Tensor, weight: Tensor, bias: Tensor
-) -> list[Tensor]:
-    return [
-        reference.forward(x, weight, bias, pattern),
-        reference.grad_input(grad_y, weight, pattern),
-        reference.grad_weight(grad_y, x, pattern),
-        grad_y.sum(0),
+def _oracle(pattern: Pattern, *inputs: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Return y and the gradients of x, weight and bias in float64, and their error bounds."""
+    exact = [tensor.detach().double() for tensor in inputs]
+    truths, sizes = (
+        [
+            reference.forward(x, weight, bias, pattern),
+            reference.grad_input(grad_y, weight, pattern),
+            reference.grad_weight(grad_y, x, pattern),
+            grad_y.sum(0),
+        ]
+        for x, grad_y, weight, bias in (exact, [tensor.abs() for tensor in exact])
+    )
+    dtype = inputs[0].dtype
+    return truths, [
+        reference.error_bound(truth, size, dtype) for truth, size in zip(truths, sizes, strict=True)
     ]

@@ -31,12 +31,20 @@ bool equal_counts(const int32_t* sources, int64_t rows, int64_t slots, int64_t c
   return true;
 }
 
-int64_t choose_tile(const int32_t* sources, int64_t rows, int64_t slots, int64_t columns,
-                    int64_t widest) {
-  for (int64_t tile = std::min(widest, columns); tile * 4 >= std::min(widest, columns); tile--) {
-    if (columns % tile == 0 && equal_counts(sources, rows, slots, columns, tile)) return tile;
+// Columns of a tile, and the slots of every row in it, 0 where they differ.
+struct Tiling {
+  int64_t tile, per_tile;
+};
+
+Tiling choose_tiling(const int32_t* sources, int64_t rows, int64_t slots, int64_t columns,
+                     int64_t widest) {
+  const int64_t largest = std::min(widest, columns);
+  for (int64_t tile = largest; tile * 4 >= largest; tile--) {
+    if (columns % tile == 0 && equal_counts(sources, rows, slots, columns, tile)) {
+      return {tile, slots / (columns / tile)};
+    }
   }
-  return std::min(widest, columns);
+  return {largest, 0};
 }
 
 // Kept from call to call; each use has its own tag, so that two can be alive together.
@@ -61,11 +69,10 @@ Table::Table(const int32_t* sources, int64_t rows, int64_t slots, int64_t column
   d.row_block = row_block;
   d.column_block = column_block;
   const int64_t widest = std::max<int64_t>(1, tile_neurons / column_block);
-  d.tile = choose_tile(sources, rows, slots, columns, widest);
+  const Tiling tiling = choose_tiling(sources, rows, slots, columns, widest);
+  d.tile = tiling.tile;
   d.tiles = (columns + d.tile - 1) / d.tile;
-  d.per_tile = columns % d.tile == 0 && equal_counts(sources, rows, slots, columns, d.tile)
-                   ? slots / d.tiles
-                   : 0;
+  d.per_tile = tiling.per_tile;
   offset_.resize(static_cast<size_t>(rows * slots));
   for (int64_t i = 0; i < rows * slots; i++) {
     offset_[size_t(i)] = sources[i] < 0 ? 0 : uint16_t(sources[i] % d.tile);
@@ -152,15 +159,20 @@ void Plan::transpose_weight(const T* weight, T* result, int threads) const {
   }
 }
 
+// The weights in the type that sums are kept in.
+const void* Plan::widened(const Kernels& kernels, DType dtype, const void* weight,
+                          int threads) const {
+  if (dtype != DType::bfloat16) return weight;
+  float* wide = scratch<float, kWide>(edges_);
+  kernels.widen(weight, wide, edges_, threads);
+  return wide;
+}
+
 void Plan::forward(const Kernels& kernels, DType dtype, const Matrix& x, const void* weight,
                    const void* bias, const Matrix& y, int64_t batch, int threads) const {
   const int used = useful_threads(batch, threads);
-  if (dtype == DType::bfloat16) {
-    float* wide = scratch<float, kWide>(edges_);
-    kernels.widen(weight, wide, edges_, used);
-    weight = wide;
-  }
-  kernels.multiply(forward_.direction(), dtype, x, weight, bias, y, batch, used);
+  kernels.multiply(forward_.direction(), dtype, x, widened(kernels, dtype, weight, used), bias, y,
+                   batch, used);
 }
 
 void Plan::grad_input(const Kernels& kernels, DType dtype, const Matrix& grad_y, const void* weight,
@@ -168,17 +180,13 @@ void Plan::grad_input(const Kernels& kernels, DType dtype, const Matrix& grad_y,
   const int used = useful_threads(batch, threads);
   const Direction& d = backward_.direction();
   const int64_t cells = d.rows * d.slots * d.row_block * d.column_block;
+  weight = widened(kernels, dtype, weight, used);
   const void* turned = nullptr;
   if (dtype == DType::float64) {
     double* result = scratch<double, kTransposed>(cells);
     transpose_weight(static_cast<const double*>(weight), result, used);
     turned = result;
   } else {
-    if (dtype == DType::bfloat16) {
-      float* wide = scratch<float, kWide>(edges_);
-      kernels.widen(weight, wide, edges_, used);
-      weight = wide;
-    }
     float* result = scratch<float, kTransposed>(cells);
     transpose_weight(static_cast<const float*>(weight), result, used);
     turned = result;

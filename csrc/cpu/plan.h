@@ -41,6 +41,7 @@ class Plan {
  private:
   template <class T>
   void transpose_weight(const T* weight, T* result, int threads) const;
+  const void* widened(const Kernels& kernels, DType dtype, const void* weight, int threads) const;
   int useful_threads(int64_t batch, int threads) const;
 
   // The transposed pattern: right block rows of each column's edges, ascending, -1 past its count,

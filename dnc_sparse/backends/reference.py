@@ -71,4 +71,6 @@ def _edges(pattern: Pattern, device: torch.device) -> tuple[Tensor, Tensor, Tens
         rows, slots = torch.nonzero(sources >= 0, as_tuple=True)
         return rows, slots, sources[rows, slots]
 
-    return pattern.plan(("reference", str(device)), build)
+    # a GPU would have to be waited for at each call; on the CPU, three int64 per block, kept for as
+    # long as the pattern, would outweigh its weights
+    return build() if device.type == "cpu" else pattern.plan(("reference", str(device)), build)

@@ -86,7 +86,7 @@ def balance(
     banks, bank_map = _own_banks(pattern, banks, bank_map)
     bo, bi = pattern.block
     if ranges is None:
-        ranges = default_banks(pattern.rows, pattern.targets.shape[1], bo)
+        ranges = default_banks(pattern.rows, pattern.fan_out // bo, bo)
     _check_banks(pattern.columns, banks, "left blocks")
     _check_banks(pattern.rows, ranges, "right blocks")
     row, slot = np.nonzero(pattern.sources >= 0)

@@ -107,12 +107,17 @@ class Pattern:
         return _frozen((self.sources >= 0).sum(axis=1))
 
     @cached_property
+    def _column_counts(self) -> IndexArray:
+        """Edge blocks of each left column: [columns]."""
+        return _frozen(np.bincount(self.sources[self.sources >= 0], minlength=self.columns))
+
+    @cached_property
     def targets(self) -> IndexArray:
         """Transposed table: flat slot of each edge block of a left column, by row, -1 padded."""
         flat = np.flatnonzero(self.sources.reshape(-1) >= 0)
         column = self.sources.reshape(-1)[flat]
         order = np.argsort(column, kind="stable")
-        degree = np.bincount(column, minlength=self.columns)
+        degree = self._column_counts
         table = np.full((self.columns, int(degree.max(initial=0))), -1, dtype=np.int32)
         start = np.cumsum(degree) - degree
         sorted_column = column[order]
@@ -127,8 +132,7 @@ class Pattern:
     @cached_property
     def fan_outs(self) -> IndexArray:
         """Edges out of each left neuron: [n_in]."""
-        degree = (self.targets >= 0).sum(axis=1)
-        return _frozen(np.repeat(degree * self.block[0], self.block[1]))
+        return _frozen(np.repeat(self._column_counts * self.block[0], self.block[1]))
 
     @property
     def fan_in(self) -> int:
@@ -138,12 +142,13 @@ class Pattern:
     @property
     def fan_out(self) -> int:
         """Largest number of edges out of a left neuron."""
-        return int(self.targets.shape[1]) * self.block[0]
+        return int(self._column_counts.max()) * self.block[0]
 
     @property
     def is_regular(self) -> bool:
         """Whether every right neuron has the same fan_in and every left neuron the same fan_out."""
-        return bool((self.sources >= 0).all() and (self.targets >= 0).all())
+        columns = self._column_counts
+        return bool((self.counts == self.slots).all() and (columns == columns.max()).all())
 
     @cached_property
     def n_edges(self) -> int:
