@@ -7,14 +7,17 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 export TORCH_INDEX ?=
 CPP := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.hpp)
 CPP_TESTS := $(wildcard tests/cpp/*.cpp)
+CROSS_CXX := aarch64-linux-gnu-g++
+QEMU ?= qemu-aarch64
 
-.PHONY: demo dev check format test sanitize wheel-test bench clean
+.PHONY: demo dev check format test sanitize neon-tools neon-test wheel-test bench clean
 .DEFAULT_GOAL := help
 help:
 	@echo "make demo        train dense and sparse networks on Morse symbols and compare them"
 	@echo "make test        run every test"
 	@echo "make check       lint, format, types, imports between layers"
 	@echo "make sanitize    C++ tests under the address and undefined-behaviour sanitizers"
+	@echo "make neon-test   C++ tests built for 64-bit ARM and run in an emulator"
 	@echo "make wheel-test  build the wheel and run the tests on it outside this tree"
 	@echo "make bench       time sparse junctions against dense ones"
 	@echo "make dev         only set up $(VENV)"
@@ -53,6 +56,18 @@ sanitize: dev
 		-DDNC_SANITIZE=ON -DDNC_PYTHON=OFF -DCMAKE_BUILD_TYPE=RelWithDebInfo
 	@$(BIN)/cmake --build build/sanitize
 	@build/sanitize/test_kernels
+
+neon-tools:
+	@command -v $(CROSS_CXX) >/dev/null && command -v $(QEMU) >/dev/null || { \
+		echo "neon-test needs $(CROSS_CXX) and $(QEMU): apt-get install g++-aarch64-linux-gnu qemu-user" >&2; \
+		exit 1; }
+
+# the oldest 64-bit ARM core, so that no later instruction passes unnoticed
+neon-test: neon-tools dev
+	@$(BIN)/cmake -S . -B build/neon -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+		-DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DDNC_PYTHON=OFF
+	@$(BIN)/cmake --build build/neon
+	@$(QEMU) -cpu cortex-a53 -L /usr/aarch64-linux-gnu build/neon/test_kernels neon
 
 wheel-test: dev
 	@PYTHON=$(BIN)/python tests/wheel.sh

@@ -33,10 +33,17 @@ const char* no_avx512() {
 
 const InstructionSet kInstructionSets[] = {
     {&avx512::kernels, no_avx512}, {&avx2::kernels, no_avx2}, {&scalar::kernels, always}};
-const int kInstructionSetCount = 3;
+#elif defined(__aarch64__)
+namespace neon {
+extern const Kernels kernels;
+}
+
+// NEON is part of every 64-bit ARM processor
+const InstructionSet kInstructionSets[] = {{&neon::kernels, always}, {&scalar::kernels, always}};
 #else
 const InstructionSet kInstructionSets[] = {{&scalar::kernels, always}};
-const int kInstructionSetCount = 1;
 #endif
+
+const int kInstructionSetCount = sizeof kInstructionSets / sizeof kInstructionSets[0];
 
 }  // namespace dnc
