@@ -56,32 +56,33 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
            py::arg("column_block"))
       .def("forward",
            [](const dnc::Plan& plan, const std::string& isa, dnc::DType dtype, uintptr_t x,
-              int64_t x_batch, int64_t x_feature, uintptr_t weight, uintptr_t bias, uintptr_t y,
-              int64_t n_out, int64_t batch, int threads) {
+              int64_t x_batch, int64_t x_feature, uintptr_t weight, uintptr_t bias, bool relu,
+              uintptr_t y, int64_t n_out, int64_t batch, int64_t shape, int threads) {
              const dnc::Kernels& kernels = kernels_named(isa);
              py::gil_scoped_release release;
              plan.forward(kernels, dtype, matrix(x, x_batch, x_feature),
                           reinterpret_cast<const void*>(weight),
-                          reinterpret_cast<const void*>(bias), matrix(y, n_out, 1), batch, threads);
+                          {reinterpret_cast<const void*>(bias), relu}, matrix(y, n_out, 1), batch,
+                          shape, threads);
            })
       .def("grad_input",
            [](const dnc::Plan& plan, const std::string& isa, dnc::DType dtype, uintptr_t grad_y,
               int64_t grad_y_batch, int64_t grad_y_feature, uintptr_t weight, uintptr_t grad_x,
-              int64_t n_in, int64_t batch, int threads) {
+              int64_t n_in, int64_t batch, int64_t shape, int threads) {
              const dnc::Kernels& kernels = kernels_named(isa);
              py::gil_scoped_release release;
              plan.grad_input(kernels, dtype, matrix(grad_y, grad_y_batch, grad_y_feature),
                              reinterpret_cast<const void*>(weight), matrix(grad_x, n_in, 1), batch,
-                             threads);
+                             shape, threads);
            })
       .def("grad_weight",
            [](const dnc::Plan& plan, const std::string& isa, dnc::DType dtype, uintptr_t grad_y,
               int64_t grad_y_batch, int64_t grad_y_feature, uintptr_t x, int64_t x_batch,
-              int64_t x_feature, uintptr_t grad, int64_t batch, int threads) {
+              int64_t x_feature, uintptr_t grad, int64_t batch, int64_t shape, int threads) {
              const dnc::Kernels& kernels = kernels_named(isa);
              py::gil_scoped_release release;
              plan.grad_weight(kernels, dtype, matrix(grad_y, grad_y_batch, grad_y_feature),
                               matrix(x, x_batch, x_feature), reinterpret_cast<void*>(grad), batch,
-                              threads);
+                              shape, threads);
            });
 }

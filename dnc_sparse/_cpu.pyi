@@ -27,9 +27,11 @@ class Plan:
         x_feature: int,
         weight: int,
         bias: int,
+        relu: bool,
         y: int,
         n_out: int,
         batch: int,
+        shape: int,
         threads: int,
         /,
     ) -> None: ...
@@ -44,6 +46,7 @@ class Plan:
         grad_x: int,
         n_in: int,
         batch: int,
+        shape: int,
         threads: int,
         /,
     ) -> None: ...
@@ -59,6 +62,7 @@ class Plan:
         x_feature: int,
         grad: int,
         batch: int,
+        shape: int,
         threads: int,
         /,
     ) -> None: ...

@@ -17,7 +17,7 @@ from dnc_sparse.patterns import Pattern
 from dnc_sparse.patterns.pattern import sources_of
 
 # a backend, or one instruction set of the cpu backend
-RUNNERS = ["reference", "cpu-scalar", "cpu-avx2", "cpu-avx512"]
+RUNNERS = ["reference", "cpu-scalar", "cpu-avx2", "cpu-avx512", "cpu-avx512_bf16", "cpu-neon"]
 
 
 @contextmanager

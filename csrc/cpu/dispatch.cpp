@@ -18,6 +18,9 @@ extern const Kernels kernels;
 namespace avx512 {
 extern const Kernels kernels;
 }
+namespace avx512_bf16 {
+extern const Kernels kernels;
+}
 
 namespace {
 const char* no_avx2() {
@@ -29,10 +32,16 @@ const char* no_avx512() {
                    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   return has ? nullptr : "this processor lacks AVX-512 (F, BW, DQ, VL)";
 }
+const char* no_avx512_bf16() {
+  if (const char* reason = no_avx512()) return reason;
+  return __builtin_cpu_supports("avx512bf16") ? nullptr : "this processor lacks AVX-512 BF16";
+}
 }  // namespace
 
-const InstructionSet kInstructionSets[] = {
-    {&avx512::kernels, no_avx512}, {&avx2::kernels, no_avx2}, {&scalar::kernels, always}};
+const InstructionSet kInstructionSets[] = {{&avx512_bf16::kernels, no_avx512_bf16},
+                                           {&avx512::kernels, no_avx512},
+                                           {&avx2::kernels, no_avx2},
+                                           {&scalar::kernels, always}};
 #elif defined(__aarch64__)
 namespace neon {
 extern const Kernels kernels;

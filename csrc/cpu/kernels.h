@@ -9,10 +9,13 @@
 
 namespace dnc {
 
-// Samples in one packed tile of activations for multiply: 4 vectors of 16 floats.
-constexpr int64_t kBatchTile = 64;
+// Samples in a packed tile of activations.
+constexpr int64_t kShapes[] = {32, 64, 128, 256, 512};
 // Samples whose packed right-hand gradients are held at once.
 constexpr int64_t kGradPanel = 512;
+
+// Tiles are of at most this many base tiles.
+constexpr int64_t kMostBases = 64;
 
 enum class DType { float32, float64, bfloat16 };
 
@@ -23,32 +26,42 @@ struct Matrix {
   int64_t feature_stride;
 };
 
-// The edges of a junction, seen in one direction and cut into tiles of columns.
+// The edges of a junction, seen in one direction. Columns are cut into base tiles; the tiles that
+// a kernel packs are 1, 2, 4... of them, so that one table serves every shape.
 struct Direction {
   int64_t rows;
   int64_t columns;
-  int64_t slots;         // block slots per row, padding included
-  int64_t row_block;     // neurons per block row
-  int64_t column_block;  // neurons per block column
-  int64_t tile;          // block columns per tile
-  int64_t batch_tile;    // samples per packed tile
-  int64_t tiles;
-  int64_t per_tile;        // slots of every row in every tile, 0 where they differ
-  const uint16_t* offset;  // column within its tile: [rows, slots]
-  const int32_t* start;    // first slot of a row in a tile: [tiles + 1, rows]; null if per_tile
+  int64_t slots;           // block slots per row, padding included
+  int64_t weight_slots;    // from one row's weights to the next's, at least slots
+  int64_t row_block;       // neurons per block row
+  int64_t column_block;    // neurons per block column
+  int64_t base;            // block columns per base tile
+  int64_t per_base;        // slots of every row in every base tile, 0 where they differ
+  int64_t segment;         // a multiple of every tile; offsets count from its last multiple
+  const uint16_t* offset;  // column modulo segment: [rows, slots]
+  const int32_t* start;  // first slot of a row in a base tile: [bases + 1, rows]; null if per_base
+};
+
+// What is done to sums on their way out.
+struct Finish {
+  const void* bias;  // of the storage type; may be null
+  bool relu;
 };
 
 struct Kernels {
   const char* name;
+  // whether bfloat16 weights are multiplied as they are, not widened to float
+  bool bfloat16_products;
 
-  // y = x W^T + bias; weight is in direction order and of the accumulator's type (float for
-  // bfloat16); bias, of the storage type, may be null.
+  // y = finish(x W^T); weight is in direction order, of the accumulator's type (float for
+  // bfloat16 unless bfloat16_products). `shape` is among kShapes.
   void (*multiply)(const Direction& direction, DType dtype, const Matrix& x, const void* weight,
-                   const void* bias, const Matrix& y, int64_t batch, int threads);
+                   const Finish& finish, const Matrix& y, int64_t batch, int64_t shape,
+                   int threads);
 
   // grad[row, slot, :, :] = sum over the batch of grad_y x; empty slots become zero.
   void (*grad_weight)(const Direction& direction, DType dtype, const Matrix& grad_y,
-                      const Matrix& x, void* grad, int64_t batch, int threads);
+                      const Matrix& x, void* grad, int64_t batch, int64_t shape, int threads);
 
   // Widen bfloat16 weights to float.
   void (*widen)(const void* weight, float* result, int64_t count, int threads);

@@ -1,188 +1,325 @@
-// y = x W^T + bias, for the forward direction and, on the transposed pattern, for grad_input.
+// y = finish(x W^T), for the forward direction and, on the transposed pattern, for grad_input.
 //
-// for each unit (64 samples x a chunk of rows), on one thread:        y chunk stays in L2
-//   for each tile of columns:                                          x tile stays in L1
+// for each unit (a tile of samples x a chunk of rows), on one thread:     sums stay in L2
+//   for each tile of columns:                                             x tile stays in L1
 //     pack the tile of x
-//     for each group of rows: accumulators in registers, one broadcast weight per edge
-//   unpack the chunk of y
+//     for each group of rows: sums in registers, one broadcast weight per edge
+//   after the last tile, while they are in L1: unpack the sums of a few rows to y
 #pragma once
 
 #include "pack.hpp"
 
 namespace dnc::DNC_ISA {
 
-// The part of a unit that the row kernels see; T is the accumulator type.
-template <class T>
+// The part of a unit that the row kernels see. Sums are [rows * row_block][samples of the tile].
+template <class S>
 struct TileView {
+  using C = Cells<S>;
   const Direction& d;
-  int64_t tile;       // which tile of columns
-  int64_t first_row;  // first row of the chunk
-  int64_t last_row;   // one past the last
-  const T* x;         // [columns of the tile * column_block][kBatchTile]
-  const T* weight;    // [rows][slots][row_block][column_block]
-  T* y;               // [rows of the chunk * row_block][kBatchTile]
+  const Tiling& tiling;
+  int64_t tile;
+  bool first;                 // sums start here, from the bias
+  const typename C::Cell* x;  // [columns of the tile * column_block][samples]
+  const typename C::Weight* weight;
+  const S* bias;  // of all rows; may be null
 };
 
-// 1x1 edges: G rows at once with the same number of edges, V vectors of samples. Offsets and
-// weights of the next row are `slots` further on.
-template <class T, int G, int V>
-DNC_INLINE void edge_rows(const T* x, const T* weight, const uint16_t* offset, int64_t slots,
-                          int64_t edges, T* y) {
-  constexpr int n = lanes<T>;
-  Vec<T> sum[G][V];
-  DNC_UNROLL for (int g = 0; g < G; g++) {
-    DNC_UNROLL for (int v = 0; v < V; v++) sum[g][v] = load(y + g * kBatchTile + v * n);
-  }
-  for (int64_t e = 0; e < edges; e++) {
+template <class S>
+DNC_INLINE typename Cells<S>::Sum bias_of(const S* bias, int64_t output) {
+  return bias ? typename Cells<S>::Sum(widen(bias[output])) : 0;
+}
+
+// Sums of G x V vectors of cells: loaded from y or, in the first tile, started from the bias.
+template <class S, int G, int V>
+struct Sums {
+  using C = Cells<S>;
+  using T = typename C::Sum;
+  static constexpr int n = lanes<T>, parts = C::parts;
+  Vec<T> sum[G][V][parts];
+
+  DNC_INLINE void start(const TileView<S>& t, int64_t output, const T* y) {
+    const int64_t stride = t.tiling.samples;
     DNC_UNROLL for (int g = 0; g < G; g++) {
-      const T* value = x + int64_t(offset[g * slots + e]) * kBatchTile;
-      const Vec<T> w = broadcast(weight[g * slots + e]);
-      DNC_UNROLL for (int v = 0; v < V; v++) sum[g][v] += w * load(value + v * n);
-    }
-  }
-  DNC_UNROLL for (int g = 0; g < G; g++) {
-    DNC_UNROLL for (int v = 0; v < V; v++) store(y + g * kBatchTile + v * n, sum[g][v]);
-  }
-}
-
-template <class T, int V>
-void edge_tile(const TileView<T>& t, int64_t sample) {
-  // what the loop needs stays in registers: the compiler cannot know that y is not the plan
-  constexpr int G = DNC_VECTOR_BYTES == 64 ? 4 : 2;
-  const int64_t slots = t.d.slots, edges = t.d.per_tile;
-  const T* x = t.x + sample;
-  T* y = t.y + sample;
-  int64_t row = t.first_row;
-  if (edges) {
-    const int64_t at = row * slots + t.tile * edges;
-    const T* weight = t.weight + at;
-    const uint16_t* offset = t.d.offset + at;
-    for (; row + G <= t.last_row; row += G) {
-      edge_rows<T, G, V>(x, weight, offset, slots, edges, y);
-      weight += G * slots;
-      offset += G * slots;
-      y += G * kBatchTile;
-    }
-  }
-  for (; row < t.last_row; row++, y += kBatchTile) {
-    const int64_t at = row * slots + first_slot(t.d, t.tile, row);
-    edge_rows<T, 1, V>(x, t.weight + at, t.d.offset + at, slots, slot_count(t.d, t.tile, row), y);
-  }
-}
-
-// Blocks: R outputs of one block row share every vector of x they read.
-template <class T, int R, int V>
-DNC_INLINE void block_rows(const TileView<T>& t, int64_t row, int64_t output, int64_t sample) {
-  constexpr int n = lanes<T>;
-  const int64_t bo = t.d.row_block, bi = t.d.column_block;
-  const int64_t at = row * t.d.slots + first_slot(t.d, t.tile, row);
-  const int64_t count = slot_count(t.d, t.tile, row);
-  T* y = t.y + ((row - t.first_row) * bo + output) * kBatchTile + sample;
-  Vec<T> sum[R][V];
-  DNC_UNROLL for (int r = 0; r < R; r++) {
-    DNC_UNROLL for (int v = 0; v < V; v++) sum[r][v] = load(y + r * kBatchTile + v * n);
-  }
-  for (int64_t slot = 0; slot < count; slot++) {
-    const T* x = t.x + int64_t(t.d.offset[at + slot]) * bi * kBatchTile + sample;
-    const T* weight = t.weight + ((at + slot) * bo + output) * bi;
-    for (int64_t i = 0; i < bi; i++) {
-      Vec<T> value[V];
-      DNC_UNROLL for (int v = 0; v < V; v++) value[v] = load(x + i * kBatchTile + v * n);
-      DNC_UNROLL for (int r = 0; r < R; r++) {
-        const Vec<T> w = broadcast(weight[r * bi + i]);
-        DNC_UNROLL for (int v = 0; v < V; v++) sum[r][v] += w * value[v];
+      const Vec<T> from = t.first ? broadcast(bias_of(t.bias, output + g)) : Vec<T>{};
+      DNC_UNROLL for (int v = 0; v < V; v++) {
+        DNC_UNROLL for (int p = 0; p < parts; p++) {
+          sum[g][v][p] = t.first ? from : load(y + g * stride + (v * parts + p) * n);
+        }
       }
     }
   }
-  DNC_UNROLL for (int r = 0; r < R; r++) {
-    DNC_UNROLL for (int v = 0; v < V; v++) store(y + r * kBatchTile + v * n, sum[r][v]);
+
+  DNC_INLINE void finish(const TileView<S>& t, T* y) {
+    DNC_UNROLL for (int g = 0; g < G; g++) {
+      DNC_UNROLL for (int v = 0; v < V; v++) {
+        DNC_UNROLL for (int p = 0; p < parts; p++) {
+          store(y + g * t.tiling.samples + (v * parts + p) * n, sum[g][v][p]);
+        }
+      }
+    }
+  }
+};
+
+// 1x1 edges: G rows at once with the same number of edges.
+template <class S, int G, int V>
+DNC_INLINE void edge_rows(const TileView<S>& t, const typename Cells<S>::Cell* x,
+                          const typename Cells<S>::Weight* weight, const uint16_t* offset,
+                          int64_t edges, int64_t row, typename Cells<S>::Sum* y) {
+  using C = Cells<S>;
+  constexpr int parts = C::parts, cells = lanes<typename C::Sum> * parts;
+  const int64_t slots = t.d.slots, weights = t.d.weight_slots, stride = t.tiling.samples;
+  Sums<S, G, V> sums;
+  sums.start(t, row, y);
+  const auto edge = [&](int g, int64_t e, bool pair) __attribute__((always_inline)) {
+    const uint16_t* at = offset + g * slots + e;
+    const auto* value = opaque(x + at[0] * stride);
+    const auto* next = pair ? opaque(x + at[1] * stride) : value;
+    const typename C::Factor w = C::factor(weight + g * weights + e, pair);
+    DNC_UNROLL for (int v = 0; v < V; v++) {
+      typename C::Operand operand[parts];
+      C::operand(value + v * cells, next + v * cells, pair, operand);
+      DNC_UNROLL for (int p = 0; p < parts; p++) {
+        sums.sum[g][v][p] = C::multiply(w, operand[p], sums.sum[g][v][p]);
+      }
+    }
+  };
+  int64_t e = 0;
+  for (; e + C::depth <= edges; e += C::depth) {
+    DNC_UNROLL for (int g = 0; g < G; g++) edge(g, e, C::depth == 2);
+  }
+  if constexpr (C::depth == 2) {
+    if (e < edges) {
+      DNC_UNROLL for (int g = 0; g < G; g++) edge(g, e, false);
+    }
+  }
+  sums.finish(t, y);
+}
+
+// V vectors of cells from `sample` on, of rows [first_row, last_row).
+template <class S, int V>
+void edge_tile(const TileView<S>& t, int64_t first_row, int64_t last_row, int64_t sample,
+               typename Cells<S>::Sum* y) {
+  constexpr int held = V * Cells<S>::parts;
+  constexpr int G = held >= kSums ? 1 : kSums / held < 4 ? kSums / held : 4;
+  const int64_t slots = t.d.slots, weights = t.d.weight_slots;
+  const int64_t edges = t.tiling.equal_slots(t.d, t.tile);
+  const auto* x = t.x + sample - t.tiling.origin(t.d, t.tile) * t.tiling.samples;
+  y += sample;
+  int64_t row = first_row;
+  if (edges) {
+    const int64_t slot = t.tiling.first_slot(t.d, t.tile, row);
+    const auto* weight = t.weight + row * weights + slot;
+    const uint16_t* offset = t.d.offset + row * slots + slot;
+    for (; row + G <= last_row; row += G) {
+      edge_rows<S, G, V>(t, x, weight, offset, edges, row, y);
+      weight += G * weights;
+      offset += G * slots;
+      y += G * t.tiling.samples;
+    }
+  }
+  for (; row < last_row; row++, y += t.tiling.samples) {
+    const int64_t slot = t.tiling.first_slot(t.d, t.tile, row);
+    edge_rows<S, 1, V>(t, x, t.weight + row * weights + slot, t.d.offset + row * slots + slot,
+                       t.tiling.slots(t.d, t.tile, row), row, y);
   }
 }
 
-template <class T, int V>
-void block_tile(const TileView<T>& t, int64_t sample) {
-  // R * V accumulators must fit the registers: 32 with AVX-512, 16 otherwise
-  constexpr int widest = DNC_VECTOR_BYTES == 64 ? (V > 2 ? 4 : 8) : (V > 2 ? 2 : 4);
+// Blocks: R outputs of one block row share every operand.
+template <class S, int R, int V>
+DNC_INLINE void block_rows(const TileView<S>& t, const typename Cells<S>::Cell* x, int64_t row,
+                           int64_t output, typename Cells<S>::Sum* y) {
+  using C = Cells<S>;
+  constexpr int parts = C::parts, cells = lanes<typename C::Sum> * parts;
+  const int64_t bo = t.d.row_block, bi = t.d.column_block, stride = t.tiling.samples;
+  const int64_t first = t.tiling.first_slot(t.d, t.tile, row);
+  const int64_t count = t.tiling.slots(t.d, t.tile, row);
+  const uint16_t* offset = t.d.offset + row * t.d.slots + first;
+  const auto* weights = t.weight + ((row * t.d.weight_slots + first) * bo + output) * bi;
+  Sums<S, R, V> sums;
+  sums.start(t, row * bo + output, y);
+  const auto input = [&](const auto* value, const auto* weight,
+                         bool pair) __attribute__((always_inline)) {
+    typename C::Operand operand[V][parts];
+    DNC_UNROLL for (int v = 0; v < V; v++) {
+      C::operand(value + v * cells, value + stride + v * cells, pair, operand[v]);
+    }
+    DNC_UNROLL for (int r = 0; r < R; r++) {
+      const typename C::Factor w = C::factor(weight + r * bi, pair);
+      DNC_UNROLL for (int v = 0; v < V; v++) {
+        DNC_UNROLL for (int p = 0; p < parts; p++) {
+          sums.sum[r][v][p] = C::multiply(w, operand[v][p], sums.sum[r][v][p]);
+        }
+      }
+    }
+  };
+  for (int64_t slot = 0; slot < count; slot++) {
+    const auto* value = x + offset[slot] * bi * stride;
+    const auto* weight = weights + slot * bo * bi;
+    int64_t i = 0;
+    for (; i + C::depth <= bi; i += C::depth) input(value + i * stride, weight + i, C::depth == 2);
+    if constexpr (C::depth == 2) {
+      if (i < bi) input(value + i * stride, weight + i, false);
+    }
+  }
+  sums.finish(t, y);
+}
+
+template <class S, int V>
+void block_tile(const TileView<S>& t, int64_t first_row, int64_t last_row, int64_t sample,
+                typename Cells<S>::Sum* y) {
+  constexpr int held = V * Cells<S>::parts;
+  constexpr int widest = held >= kSums ? 1 : kSums / held < 8 ? kSums / held : 8;
   const int64_t bo = t.d.row_block;
-  for (int64_t row = t.first_row; row < t.last_row; row++) {
-    int64_t output = 0;
-    if constexpr (widest >= 8) {
-      for (; output + 8 <= bo; output += 8) block_rows<T, 8, V>(t, row, output, sample);
-    }
-    if constexpr (widest >= 4) {
-      for (; output + 4 <= bo; output += 4) block_rows<T, 4, V>(t, row, output, sample);
-    }
-    for (; output + 2 <= bo; output += 2) block_rows<T, 2, V>(t, row, output, sample);
-    for (; output < bo; output++) block_rows<T, 1, V>(t, row, output, sample);
+  const auto* x = t.x + sample - t.tiling.origin(t.d, t.tile) * t.d.column_block * t.tiling.samples;
+  for (int64_t row = first_row; row < last_row; row++) {
+    auto* sums = y + (row - first_row) * bo * t.tiling.samples + sample;
+    const auto outputs = [&](auto size, int64_t output) __attribute__((always_inline)) {
+      constexpr int R = decltype(size)::value;
+      if constexpr (R <= widest) {
+        for (; output + R <= bo; output += R) {
+          block_rows<S, R, V>(t, x, row, output, sums + output * t.tiling.samples);
+        }
+      }
+      return output;
+    };
+    int64_t done = outputs(Size<8>(), 0);
+    done = outputs(Size<4>(), done);
+    done = outputs(Size<2>(), done);
+    outputs(Size<1>(), done);
   }
 }
 
-template <class T>
-void multiply_tile(const TileView<T>& t, int64_t samples) {
-  constexpr int n = lanes<T>;
-  const int64_t vectors = divide_up(samples, n);
-  const bool edges = t.d.row_block == 1 && t.d.column_block == 1;
-  // 8 outputs x 2 vectors feed more multiplications per load of x than 4 x 4
-  const bool tall = DNC_VECTOR_BYTES == 64 && t.d.row_block >= 8;
-  int64_t v = 0;
-  for (; v + 4 <= vectors && !tall; v += 4) {
-    edges ? edge_tile<T, 4>(t, v * n) : block_tile<T, 4>(t, v * n);
+// A pass of 8, 4, 2 or 1 vectors of cells takes what is left of a tile if that fills three quarters
+// of it: three vectors are better computed as four than as two and one.
+constexpr int64_t least_vectors(int64_t pass) { return pass - pass / 4; }
+
+// The widest pass: it holds the sums of a row, and of 8 outputs where a block shares its operands
+// among so many.
+template <class S>
+int64_t widest_pass(const Direction& d) {
+  constexpr int widest = kRowSums / Cells<S>::parts;
+  constexpr int shared = kSums / 8 / Cells<S>::parts;
+  return d.row_block >= 8 && shared > 0 ? shared : widest;
+}
+
+// Vectors that the passes over so many compute.
+template <class S>
+int64_t computed_vectors(const Direction& d, int64_t vectors) {
+  int64_t done = 0;
+  for (int64_t pass = widest_pass<S>(d); pass > 0; pass /= 2) {
+    while (done < vectors && vectors - done >= least_vectors(pass)) done += pass;
   }
-  for (; v + 2 <= vectors; v += 2) {
-    edges ? edge_tile<T, 2>(t, v * n) : block_tile<T, 2>(t, v * n);
+  return done;
+}
+
+template <class S, int V>
+int64_t tile_pass(const TileView<S>& t, int64_t first_row, int64_t last_row, int64_t vectors,
+                  int64_t done, typename Cells<S>::Sum* y) {
+  constexpr int cells = lanes<typename Cells<S>::Sum> * Cells<S>::parts;
+  if constexpr (V * Cells<S>::parts <= kRowSums) {
+    if (V > widest_pass<S>(t.d)) return done;
+    const bool edges = t.d.row_block == 1 && t.d.column_block == 1;
+    for (; done < vectors && vectors - done >= least_vectors(V); done += V) {
+      edges ? edge_tile<S, V>(t, first_row, last_row, done * cells, y)
+            : block_tile<S, V>(t, first_row, last_row, done * cells, y);
+    }
   }
-  for (; v < vectors; v++) edges ? edge_tile<T, 1>(t, v * n) : block_tile<T, 1>(t, v * n);
+  return done;
 }
 
 template <class S>
-void multiply_unit(const Direction& d, const Matrix& x, const typename Accumulator<S>::type* weight,
-                   const S* bias, const Matrix& y, int64_t first_sample, int64_t samples,
-                   int64_t first_row, int64_t last_row) {
-  using T = typename Accumulator<S>::type;
-  static thread_local Scratch scratch;
-  const int64_t features = smaller(d.tile, d.columns) * d.column_block;
-  const int64_t outputs = (last_row - first_row) * d.row_block;
-  T* x_tile =
-      static_cast<T*>(scratch.reserve((features + outputs) * kBatchTile * int64_t(sizeof(T))));
-  T* y_chunk = x_tile + features * kBatchTile;
-  for (int64_t o = 0; o < outputs; o++) {
-    const T start = bias ? widen(bias[first_row * d.row_block + o]) : T(0);
-    for (int64_t b = 0; b < kBatchTile; b += lanes<T>) {
-      store(y_chunk + o * kBatchTile + b, broadcast(start));
-    }
-  }
-  const S* x_data = static_cast<const S*>(x.data) + first_sample * x.batch_stride;
-  for (int64_t tile = 0; tile < d.tiles; tile++) {
-    const int64_t column = tile * d.tile;
-    const int64_t width = smaller(d.tile, d.columns - column) * d.column_block;
-    pack(x_data + column * d.column_block * x.feature_stride, x.batch_stride, x.feature_stride,
-         samples, width, x_tile, kBatchTile);
-    multiply_tile(TileView<T>{d, tile, first_row, last_row, x_tile, weight, y_chunk}, samples);
-  }
-  S* y_data = static_cast<S*>(y.data) + first_sample * y.batch_stride;
-  unpack(y_chunk, kBatchTile, samples, outputs, y_data + first_row * d.row_block * y.feature_stride,
-         y.batch_stride, y.feature_stride);
+void multiply_tile(const TileView<S>& t, int64_t first_row, int64_t last_row, int64_t vectors,
+                   typename Cells<S>::Sum* y) {
+  int64_t done = tile_pass<S, 8>(t, first_row, last_row, vectors, 0, y);
+  done = tile_pass<S, 4>(t, first_row, last_row, vectors, done, y);
+  done = tile_pass<S, 2>(t, first_row, last_row, vectors, done, y);
+  tile_pass<S, 1>(t, first_row, last_row, vectors, done, y);
+}
+
+// Block rows that are unpacked together: their sums fit in L1 beside the tile of x, and make whole
+// vectors of outputs.
+inline int64_t unpacked_rows(int64_t row_block) {
+  int64_t rows = 1;
+  while (rows * row_block % 32 && rows < 32) rows++;
+  return rows;
 }
 
 template <class S>
-void multiply(const Direction& d, const Matrix& x, const void* weight, const void* bias,
-              const Matrix& y, int64_t batch, int threads) {
-  using T = typename Accumulator<S>::type;
-  // a chunk of y must leave room in a 1 MiB L2 for the weights that stream past it
-  const int64_t l2_rows = 262144 / (kBatchTile * d.row_block * int64_t(sizeof(T)));
-  const int64_t batch_tiles = divide_up(batch, kBatchTile);
+struct Product {
+  using C = Cells<S>;
+  using T = typename C::Sum;
+  static constexpr int64_t cells = lanes<T> * C::parts;
+  const Direction& d;
+  const Matrix& x;
+  const typename C::Weight* weight;
+  const Finish& finish;
+  const Matrix& y;
+  const Tiling& tiling;
+
+  void unit(int64_t first_sample, int64_t samples, int64_t first_row, int64_t last_row) const {
+    static thread_local Scratch scratch;
+    const int64_t stride = tiling.samples, vectors = divide_up(samples, cells);
+    const int64_t padded = computed_vectors<S>(d, vectors) * cells;
+    const int64_t tile_bytes = round_up(
+        tiling.columns(d, 0) * d.column_block * stride * int64_t(sizeof(typename C::Cell)), 64);
+    const int64_t sums_bytes = (last_row - first_row) * d.row_block * stride * int64_t(sizeof(T));
+    char* memory = static_cast<char*>(scratch.reserve(tile_bytes + sums_bytes));
+    auto* x_tile = reinterpret_cast<typename C::Cell*>(memory);
+    T* sums = reinterpret_cast<T*>(memory + tile_bytes);
+    const S* x_data = static_cast<const S*>(x.data) + first_sample * x.batch_stride;
+    S* y_data = static_cast<S*>(y.data) + first_sample * y.batch_stride;
+    for (int64_t tile = 0; tile < tiling.count; tile++) {
+      const int64_t column = tiling.first_column(tile) * d.column_block;
+      pack(x_data + column * x.feature_stride, x.batch_stride, x.feature_stride, samples, padded,
+           tiling.columns(d, tile) * d.column_block, x_tile, stride);
+      const TileView<S> view{
+          d, tiling, tile, tile == 0, x_tile, weight, static_cast<const S*>(finish.bias)};
+      if (tile + 1 < tiling.count) {
+        multiply_tile(view, first_row, last_row, vectors, sums);
+        continue;
+      }
+      const int64_t step = unpacked_rows(d.row_block);
+      for (int64_t row = first_row; row < last_row; row += step) {
+        const int64_t end = smaller(row + step, last_row);
+        T* own = sums + (row - first_row) * d.row_block * stride;
+        multiply_tile(view, row, end, vectors, own);
+        unpack(own, stride, samples, (end - row) * d.row_block, finish.relu,
+               y_data + row * d.row_block * y.feature_stride, y.batch_stride, y.feature_stride);
+      }
+    }
+  }
+};
+
+// Outputs of a block share what they read, so its tile may come from L2, where fewer and wider
+// tiles touch the sums less often.
+inline int64_t tile_bytes(const Direction& d) {
+  return d.row_block >= 4 ? 8 * kTileBytes : kTileBytes;
+}
+
+template <class S>
+void multiply(const Direction& d, const Matrix& x, const void* weight, const Finish& finish,
+              const Matrix& y, int64_t batch, int64_t shape, int threads) {
+  using C = Cells<S>;
+  constexpr int64_t cells = Product<S>::cells;
+  const int64_t vectors = divide_up(smaller(shape, batch ? batch : 1), cells);
+  const Tiling tiling(d, computed_vectors<S>(d, vectors) * cells,
+                      tile_bytes(d) / int64_t(sizeof(typename C::Cell)));
+  const Product<S> product{d, x, static_cast<const typename C::Weight*>(weight), finish, y, tiling};
+  const int64_t samples = tiling.samples;
+  // the sums of a chunk must leave room in L2 for the weights that stream past them
+  const int64_t l2_rows = kSumsBytes / (samples * d.row_block * int64_t(sizeof(typename C::Sum)));
+  const int64_t batch_tiles = divide_up(batch, samples);
   const int64_t chunks_for_threads = batch_tiles ? divide_up(threads, batch_tiles) : 1;
-  int64_t chunk = smaller(l2_rows > 4 ? l2_rows : 4, divide_up(d.rows, chunks_for_threads));
-  // rows are computed four at a time
-  chunk = round_up(chunk, 4);
+  const int64_t step = unpacked_rows(d.row_block);
+  const int64_t chunk =
+      round_up(smaller(l2_rows > 4 ? l2_rows : 4, divide_up(d.rows, chunks_for_threads)), step);
   const int64_t chunks = divide_up(d.rows, chunk);
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (int64_t unit = 0; unit < batch_tiles * chunks; unit++) {
-    const int64_t first_sample = unit / chunks * kBatchTile;
+    const int64_t first_sample = unit / chunks * samples;
     const int64_t first_row = unit % chunks * chunk;
-    multiply_unit<S>(d, x, static_cast<const T*>(weight), static_cast<const S*>(bias), y,
-                     first_sample, smaller(kBatchTile, batch - first_sample), first_row,
-                     smaller(d.rows, first_row + chunk));
+    product.unit(first_sample, smaller(samples, batch - first_sample), first_row,
+                 smaller(d.rows, first_row + chunk));
   }
 }
 

@@ -1,4 +1,4 @@
-// What the kernels derive from a pattern, once: both directions, cut into tiles.
+// What the kernels derive from a pattern, once: both directions, cut into base tiles.
 #pragma once
 
 #include <cstdint>
@@ -11,11 +11,10 @@ namespace dnc {
 // A Direction that owns its tables.
 class Table {
  public:
-  // sources: [rows, slots], ascending in each row, -1 past its count. `tile_neurons` bounds the
-  // neurons of a tile; the largest tile below it in which every row has equally many slots is
-  // taken, and the largest of all where there is none.
+  // sources: [rows, slots], ascending in each row, -1 past its count. The base tile is the smallest
+  // of at least 32 neurons in which every row has equally many slots, where there is one.
   Table(const int32_t* sources, int64_t rows, int64_t slots, int64_t columns, int64_t row_block,
-        int64_t column_block, int64_t tile_neurons, int64_t batch_tile);
+        int64_t column_block, int64_t weight_slots);
 
   const Direction& direction() const { return direction_; }
 
@@ -25,6 +24,8 @@ class Table {
   Direction direction_{};
 };
 
+// The three functions of a junction. `shape`, samples per packed tile, is among kShapes; 0 leaves
+// the choice to the plan.
 class Plan {
  public:
   // sources as in Table: [rows, slots].
@@ -32,25 +33,26 @@ class Plan {
        int64_t column_block);
 
   void forward(const Kernels& kernels, DType dtype, const Matrix& x, const void* weight,
-               const void* bias, const Matrix& y, int64_t batch, int threads) const;
+               const Finish& finish, const Matrix& y, int64_t batch, int64_t shape,
+               int threads) const;
   void grad_input(const Kernels& kernels, DType dtype, const Matrix& grad_y, const void* weight,
-                  const Matrix& grad_x, int64_t batch, int threads) const;
+                  const Matrix& grad_x, int64_t batch, int64_t shape, int threads) const;
   void grad_weight(const Kernels& kernels, DType dtype, const Matrix& grad_y, const Matrix& x,
-                   void* grad, int64_t batch, int threads) const;
+                   void* grad, int64_t batch, int64_t shape, int threads) const;
 
  private:
   template <class T>
-  void transpose_weight(const T* weight, T* result, int threads) const;
-  const void* widened(const Kernels& kernels, DType dtype, const void* weight, int threads) const;
+  const void* transposed(const void* weight, int threads) const;
+  const void* products(const Kernels& kernels, DType dtype, const void* weight, int threads) const;
   int useful_threads(int64_t batch, int threads) const;
 
-  // The transposed pattern: right block rows of each column's edges, ascending, -1 past its count,
-  // and the forward slots they stand in.
+  // The transposed pattern: right block rows of each column's edges, ascending, -1 past its count;
+  // and which of its column's edges an edge is.
   struct Transposed {
     Transposed(const int32_t* sources, int64_t rows, int64_t slots, int64_t columns);
     int64_t slots;
     std::vector<int32_t> sources;
-    std::vector<int32_t> targets;
+    std::vector<uint16_t> places;
   };
   Plan(const int32_t* sources, int64_t rows, int64_t slots, int64_t columns, int64_t row_block,
        int64_t column_block, Transposed&& transposed);
@@ -58,8 +60,7 @@ class Plan {
   int64_t edges_;
   Table forward_;
   Table backward_;
-  Table gradient_;
-  std::vector<int32_t> targets_;
+  std::vector<uint16_t> places_;
 };
 
 }  // namespace dnc

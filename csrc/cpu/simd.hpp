@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #define DNC_UNROLL _Pragma("GCC unroll 64")
@@ -15,6 +16,13 @@ namespace dnc::DNC_ISA {
 
 template <class T>
 constexpr int lanes = DNC_VECTOR_BYTES == 0 ? 1 : DNC_VECTOR_BYTES / int(sizeof(T));
+
+// Vectors of sums that the registers hold beside operands, in all and of one row.
+constexpr int kSums = DNC_VECTOR_BYTES == 32 ? 8 : 16;
+constexpr int kRowSums = DNC_VECTOR_BYTES == 32 ? 4 : 8;
+
+template <int value>
+using Size = std::integral_constant<int, value>;
 
 template <class T, int N>
 struct VectorOf {
@@ -44,6 +52,14 @@ template <class T>
 DNC_INLINE Vec<T> broadcast(T value) {
   // subtracting zero, unlike adding it, changes no value, so that nothing but a broadcast is left
   return value - Vec<T>{};
+}
+
+// The same pointer, behind the compiler's back: what it points to is then addressed by constant
+// distances from it, where GCC would otherwise compute one address per vector.
+template <class T>
+DNC_INLINE T* opaque(T* p) {
+  asm("" : "+r"(p));
+  return p;
 }
 
 // bfloat16 is kept as its bits; it is the upper half of a float.
@@ -79,6 +95,19 @@ DNC_INLINE void narrow(float value, BFloat16* result) {
   result->bits = uint16_t(value != value ? (bits >> 16) | 0x40u : rounded);
 }
 
+// A number of one storage type in a cell of a tile.
+template <class S, class C>
+DNC_INLINE void convert(S value, C* cell) {
+  *cell = widen(value);
+}
+DNC_INLINE void convert(BFloat16 value, BFloat16* cell) { *cell = value; }
+
+// Negative numbers become zero; a NaN stays one.
+template <class V>
+DNC_INLINE V positive(V value) {
+  return value < V{} ? V{} : value;
+}
+
 DNC_INLINE Vec<float> load_wide(const float* p) { return load(p); }
 DNC_INLINE Vec<double> load_wide(const double* p) { return load(p); }
 DNC_INLINE void store_narrow(float* p, Vec<float> value) { store(p, value); }
@@ -99,6 +128,17 @@ DNC_INLINE Vec<T> sum_each(Vec<T>* rows) {
 
 using Half = VectorOf<uint16_t, lanes<float>>;
 using Word = VectorOf<uint32_t, lanes<float>>;
+
+DNC_INLINE Word::type load_words(const BFloat16* p) {
+  return *reinterpret_cast<const Word::unaligned*>(p);
+}
+
+// Two vectors of 16-bit cells in one: a in the even cells, b in the odd ones.
+DNC_INLINE Vec<float> pair_cells(const BFloat16* a, const BFloat16* b) {
+  auto low = __builtin_convertvector(*reinterpret_cast<const Half::unaligned*>(a), Word::type);
+  auto high = __builtin_convertvector(*reinterpret_cast<const Half::unaligned*>(b), Word::type);
+  return (Vec<float>)(low | (high << 16));
+}
 
 DNC_INLINE Vec<float> load_wide(const BFloat16* p) {
   auto half = *reinterpret_cast<const Half::unaligned*>(p);

@@ -99,6 +99,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern) ->
         *_matrix(x),
         weight.data_ptr(),
         0 if bias is None else bias.data_ptr(),
+        False,
         *_result(y),
     )
     return y
@@ -122,6 +123,7 @@ def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
         *_matrix(x),
         grad.data_ptr(),
         x.shape[0],
+        0,
         torch.get_num_threads(),
     )
     return grad
@@ -146,5 +148,5 @@ def _matrix(x: Tensor) -> tuple[int, int, int]:
     return x.data_ptr(), x.stride(0), x.stride(1)
 
 
-def _result(y: Tensor) -> tuple[int, int, int, int]:
-    return y.data_ptr(), y.shape[1], y.shape[0], torch.get_num_threads()
+def _result(y: Tensor) -> tuple[int, int, int, int, int]:
+    return y.data_ptr(), y.shape[1], y.shape[0], 0, torch.get_num_threads()

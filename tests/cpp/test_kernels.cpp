@@ -73,7 +73,7 @@ class Test {
   }
 
   template <class S>
-  bool run(const dnc::Kernels& kernels, dnc::DType dtype, int threads) {
+  bool run(const dnc::Kernels& kernels, dnc::DType dtype, int64_t shape, int threads) {
     const int64_t n_in = s_.columns * s_.column_block, n_out = s_.rows * s_.row_block;
     const int64_t cells = s_.rows * slots_ * s_.row_block * s_.column_block;
     const auto x = draw<S>(s_.batch * n_in), grad_y = draw<S>(s_.batch * n_out);
@@ -89,11 +89,12 @@ class Test {
     const dnc::Matrix x_matrix = matrix(x_stored, n_in, turned);
     const dnc::Matrix grad_y_matrix = matrix(grad_y_stored, n_out, turned);
     const bool biased = s_.columns % 2;
-    plan.forward(kernels, dtype, x_matrix, weight.data(), biased ? bias.data() : nullptr,
-                 {y.data(), n_out, 1}, s_.batch, threads);
+    const bool relu = s_.batch % 2;
+    plan.forward(kernels, dtype, x_matrix, weight.data(), {biased ? bias.data() : nullptr, relu},
+                 {y.data(), n_out, 1}, s_.batch, shape, threads);
     plan.grad_input(kernels, dtype, grad_y_matrix, weight.data(), {grad_x.data(), n_in, 1},
-                    s_.batch, threads);
-    plan.grad_weight(kernels, dtype, grad_y_matrix, x_matrix, grad_weight.data(), s_.batch,
+                    s_.batch, shape, threads);
+    plan.grad_weight(kernels, dtype, grad_y_matrix, x_matrix, grad_weight.data(), s_.batch, shape,
                      threads);
 
     std::vector<double> y_true(y.size()), grad_x_true(grad_x.size()),
@@ -118,6 +119,9 @@ class Test {
           }
         }
       }
+    }
+    if (relu) {
+      for (double& v : y_true) v = std::max(v, 0.0);
     }
     return same(y, y_true, "forward") && same(grad_x, grad_x_true, "grad_input") &&
            same(grad_weight, grad_w_true, "grad_weight");
@@ -188,11 +192,12 @@ int main(int argc, char** argv) {
     missing.erase(std::remove(missing.begin(), missing.end(), isa.kernels->name), missing.end());
     unsigned seed = 0;
     for (const Shape& shape : shapes) {
-      for (int threads : {1, 2}) {
+      for (int64_t samples : {0, 32, 64, 128, 256, 512}) {
+        const int threads = 1 + int(seed % 2);
         Test test(shape, seed++);
-        const bool good = test.run<float>(*isa.kernels, dnc::DType::float32, threads) &&
-                          test.run<double>(*isa.kernels, dnc::DType::float64, threads) &&
-                          test.run<uint16_t>(*isa.kernels, dnc::DType::bfloat16, threads);
+        const bool good = test.run<float>(*isa.kernels, dnc::DType::float32, samples, threads) &&
+                          test.run<double>(*isa.kernels, dnc::DType::float64, samples, threads) &&
+                          test.run<uint16_t>(*isa.kernels, dnc::DType::bfloat16, samples, threads);
         good ? passed++ : failed++;
         if (!good) {
           std::printf("FAILED on %s: %ld x %ld blocks of %ld x %ld, batch %ld\n", isa.kernels->name,
