@@ -19,7 +19,7 @@ help:
 	@echo "make sanitize    C++ tests under the address and undefined-behaviour sanitizers"
 	@echo "make neon-test   C++ tests built for 64-bit ARM and run in an emulator"
 	@echo "make wheel-test  build the wheel and run the tests on it outside this tree"
-	@echo "make bench       time sparse junctions against dense ones"
+	@echo "make bench       time sparse junctions against dense ones and other libraries, with pictures"
 	@echo "make dev         only set up $(VENV)"
 
 # torch comes first and alone, so that nothing else chooses its build
@@ -72,8 +72,13 @@ neon-test: neon-tools dev
 wheel-test: dev
 	@PYTHON=$(BIN)/python tests/wheel.sh
 
-bench: dev
-	@$(BIN)/pytest bench --benchmark-enable --benchmark-group-by=group --benchmark-sort=mean
+# SparseProp's setup calls the first pip and python3 it finds
+$(VENV)/peers: $(VENV)/installed
+	@PATH="$(abspath $(BIN)):$$PATH" $(PIP) --editable '.[peers]'
+	@touch $@
+
+bench: $(VENV)/peers
+	@$(BIN)/dnc-sparse bench --suite cpu --json runs/bench/cpu.json --plot runs/bench
 
 clean:
 	rm -rf $(VENV) build dist

@@ -1,26 +1,31 @@
-"""`dnc-sparse bench`: time one junction, sparse against dense."""
+"""`dnc-sparse bench`: time one junction, or a whole suite of measures with goals."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from dnc_sparse import bench as timing
 from dnc_sparse.backends import cpu
+from dnc_sparse.bench import report
 from dnc_sparse.checkpoint import write_json
 from dnc_sparse.cli import options
-from dnc_sparse.machine import describe as describe_machine
+from dnc_sparse.cli.bench_suite import run_suite
 from dnc_sparse.patterns import nearest
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+# options that the other form of the command does not have
+JUNCTION_OPTIONS = ("n_in", "n_out", "batch", "density", "block", "family", "dtype", "against")
+SUITE_OPTIONS = ("quick", "plot")
 
 
 def bench(
+    context: typer.Context,
     n_in: Annotated[int, typer.Option("--n-in", min=1, help="Left neurons.")] = 1024,
     n_out: Annotated[int, typer.Option("--n-out", min=1, help="Right neurons.")] = 1024,
     batch: Annotated[int, typer.Option(min=1, help="Samples.")] = 256,
@@ -32,23 +37,49 @@ def bench(
         str,
         typer.Option(help="auto, clash_free, cyclic, regular or random."),
     ] = "auto",
-    dtype: Annotated[str, typer.Option(help=f"{', '.join(DTYPES)}.")] = "float32",
+    dtype: Annotated[str, typer.Option(help=f"{', '.join(timing.DTYPES)}.")] = "float32",
+    against: Annotated[
+        str, typer.Option(help=f"Layers to compare with: {', '.join(timing.CANDIDATES)}.")
+    ] = ",".join(timing.AGAINST),
     threads: options.Threads = None,
     rounds: Annotated[
-        int, typer.Option(min=1, help="Rounds in which every candidate runs once.")
-    ] = 30,
+        int | None,
+        typer.Option(min=1, help="Rounds in which every candidate runs once; by default 30."),
+    ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Take a table of measures with goals instead: {', '.join(timing.SUITES)}."
+        ),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Few rounds, without the largest shapes.")
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures into this file.")
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Folder for pictures: speed-up against density, and a roofline."),
+    ] = None,
 ) -> None:
-    """Time one junction: nn.Linear, SparseLinear and torch's CSR matrix in the same run.
+    """Time one junction: nn.Linear, SparseLinear and the layers of --against in the same run.
 
     Forward is the layer without gradients; a step is forward and the gradients of input, weight and
     bias. Figures are medians over interleaved rounds; results are checked before anything is timed.
+
+    With --suite a table of measures is taken, each with one thread and with two (or as many as
+    --threads says), and compared with its goal.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"unknown dtype {dtype!r}; choose among {', '.join(DTYPES)}")
+    if suite is not None:
+        _refuse_given(context, JUNCTION_OPTIONS, f"the measures of --suite {suite} have their own")
+        run_suite(suite, threads, rounds, quick, json_file, plot)
+        return
+    _refuse_given(context, SUITE_OPTIONS, "it goes with --suite")
+    if dtype not in timing.DTYPES:
+        raise ValueError(f"unknown dtype {dtype!r}; choose among {', '.join(timing.DTYPES)}")
     used = options.set_threads(threads)
+    rounds = 30 if rounds is None else rounds
     size = options.block(block)
     console = options.console()
     title = (
@@ -59,30 +90,56 @@ def bench(
     for name in ("density", "layer", "forward", "/ dense", "step", "/ dense"):
         table.add_column(name, justify="left" if name == "layer" else "right")
     records = []
+    timings: list[timing.Timing] = []
     for asked in options.numbers(density, "--density", float):
         pattern = nearest(n_in, n_out, density=asked, family=family, block=size)
         with console.status(f"timing density {pattern.density:.4g}"):
-            timings = timing.measure(pattern, batch, DTYPES[dtype], rounds)
-        records.append({"pattern": pattern.spec, "timings": [asdict(row) for row in timings]})
-        forward, step = (
-            [row for row in timings if row.operation == operation]
-            for operation in timing.OPERATIONS
-        )
-        for first, second in zip(forward, step, strict=True):
-            table.add_row(
-                f"{pattern.density:.4g}" if first is forward[0] else "",
-                first.candidate,
-                *(_microseconds(first), f"{first.ratio_to_dense:.3f}"),
-                *(_microseconds(second), f"{second.ratio_to_dense:.3f}"),
-                end_section=first is forward[-1],
+            found = timing.measure(
+                pattern, batch, timing.DTYPES[dtype], rounds, against=against.split(",")
             )
+        records.append({"pattern": pattern.spec, "timings": [asdict(row) for row in found]})
+        _add_rows(table, f"{pattern.density:.4g}", found)
+        timings += found
     console.print(table)
+    _print_reasons(console, timings)
     if json_file is not None:
         sizes = {"n_in": n_in, "n_out": n_out, "batch": batch, "dtype": dtype, "rounds": rounds}
-        record = {"machine": describe_machine(), **sizes, "threads": used, "junctions": records}
+        record = {**report.circumstances(), **sizes, "threads": used, "junctions": records}
         write_json(json_file, record)
         console.print(f"written: {json_file}", highlight=False, soft_wrap=True)
 
 
-def _microseconds(row: timing.Timing) -> str:
-    return f"{row.seconds * 1e6:,.0f} us"
+def _refuse_given(context: typer.Context, names: Sequence[str], reason: str) -> None:
+    """Raise ValueError when one of the parameters was given on the command line."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise ValueError(f"leave out --{name.replace('_', '-')}: {reason}")
+
+
+def _add_rows(table: Table, density: str, timings: Sequence[timing.Timing]) -> None:
+    """Add a row per candidate of one density; the density is written once."""
+    forward, step = (
+        [row for row in timings if row.operation == operation]
+        for operation in timing.JUNCTION_OPERATIONS
+    )
+    for first, second in zip(forward, step, strict=True):
+        table.add_row(
+            density if first is forward[0] else "",
+            first.candidate,
+            *_cells(first),
+            *_cells(second),
+            end_section=first is forward[-1],
+        )
+
+
+def _cells(row: timing.Timing) -> tuple[str, str]:
+    if row.seconds is None:
+        return "-", "-"
+    return f"{row.seconds * 1e6:,.0f} us", f"{row.ratio_to_dense:.3f}"
+
+
+def _print_reasons(console: Console, timings: Sequence[timing.Timing]) -> None:
+    rows = [(f"{row.candidate} {row.operation}", row.unavailable) for row in timings]
+    for text in report.reasons(rows):
+        console.print(f"-  {text}", highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,26 @@
+"""Time sparse junctions against dense ones, torch's sparse matrices and other libraries.
+
+Everything that is compared is timed in one run, in interleaved rounds, and reported as medians and
+their ratios. Every candidate's results are checked against the oracle before a clock starts, and
+one that cannot do something says why.
+"""
+
+from dnc_sparse.bench.candidates import CANDIDATES
+from dnc_sparse.bench.cpu_suite import SUITES
+from dnc_sparse.bench.junction import AGAINST, JUNCTION_OPERATIONS, Timing, measure
+from dnc_sparse.bench.measures import DTYPES
+from dnc_sparse.bench.problem import OPERATIONS, Problem
+from dnc_sparse.bench.timer import interleaved
+
+__all__ = [
+    "AGAINST",
+    "CANDIDATES",
+    "DTYPES",
+    "JUNCTION_OPERATIONS",
+    "OPERATIONS",
+    "SUITES",
+    "Problem",
+    "Timing",
+    "interleaved",
+    "measure",
+]

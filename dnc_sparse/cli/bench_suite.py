@@ -1,0 +1,128 @@
+"""`dnc-sparse bench --suite`: a table of measures and their goals, and pictures."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from dnc_sparse.backends import cpu
+from dnc_sparse.bench import SUITES, figures, report, sweep
+from dnc_sparse.bench.measures import BASE
+from dnc_sparse.bench.roofs import Roofs, probe
+from dnc_sparse.bench.suite import QUICK, THREADS, Effort, Suite, plan
+from dnc_sparse.bench.sweep import Point
+from dnc_sparse.bench.timer import threads_restored
+from dnc_sparse.checkpoint import make_folder, write_json
+from dnc_sparse.cli import options
+from dnc_sparse.machine import processor
+
+Item = TypeVar("Item")
+# processes that wanted to run in the last minute, on a machine that is quiet enough
+QUIET_LOAD = 0.5
+
+
+def run_suite(
+    name: str,
+    threads: int | None,
+    rounds: int | None,
+    quick: bool,
+    json_file: Path | None,
+    plot: Path | None,
+) -> None:
+    """Take every measure of the named suite, print the table, write what was asked for.
+
+    Raises ValueError for an unknown suite, ImportError for pictures without matplotlib.
+    """
+    if name not in SUITES:
+        raise ValueError(f"unknown suite {name!r}; known ones: {', '.join(SUITES)}")
+    if plot is not None:
+        figures.check_matplotlib()
+        make_folder(plot)
+    _warn_if_busy()
+    measures = SUITES[name]
+    effort = QUICK if quick else Effort()
+    if rounds is not None:
+        effort = replace(effort, rounds=rounds)
+    counts = THREADS if threads is None else (threads,)
+    console = options.console()
+    taker = Suite(effort)
+    outcomes = [
+        taker.take(measure, count)
+        for measure, count in _tracked(plan(measures, counts), lambda item: item[0].name)
+    ]
+    machine = f"{processor()}, {cpu.active_instruction_set()}, torch {torch.__version__}"
+    console.print(report.table(outcomes, counts, f"suite {name} on {machine}"))
+    missing = [(outcome.measure.row, outcome.unavailable) for outcome in outcomes]
+    points, roofs = _pictures(plot, counts[0], effort, machine) if plot else ([], None)
+    missing += [(f"{point.candidate} {point.operation}", point.unavailable) for point in points]
+    for text in report.reasons(missing):
+        console.print(f"-  {text}", highlight=False, soft_wrap=True, markup=False)
+    console.print(report.summary(outcomes), highlight=False)
+    if json_file is not None:
+        write_json(json_file, report.record(outcomes, effort, points, roofs))
+        console.print(f"written: {json_file}", highlight=False, soft_wrap=True)
+    if plot is not None:
+        console.print(f"drawn: {plot}", highlight=False, soft_wrap=True)
+
+
+def _pictures(
+    folder: Path, threads: int, effort: Effort, machine: str
+) -> tuple[list[Point], Roofs]:
+    """Draw speed-up against density and the roofline, and return what they show."""
+    with threads_restored():
+        torch.set_num_threads(threads)
+        points = [
+            point
+            for density, block in _tracked(sweep.plan(), _sweep_label)
+            for point in sweep.points(density, block, effort.rounds, effort.budget_s)
+        ]
+        roofs = probe()
+    count = f"{threads} thread{'s' * (threads > 1)}"
+    title = f"{BASE.n_in} -> {BASE.n_out}, batch {BASE.batch}, float32, {count}\n{machine}"
+    figures.save_speed_up(points, title, folder / "speed-up.png")
+    figures.save_roofline(points, roofs, title, folder / "roofline.png")
+    return points, roofs
+
+
+def _warn_if_busy() -> None:
+    """Warn when other processes would be timed too; Windows does not tell."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > QUIET_LOAD:
+        warnings.warn(
+            f"this machine is busy (load average {load:.1f}): figures with two threads will be "
+            f"wrong, others uncertain; stop other work and wait a minute",
+            stacklevel=2,
+        )
+
+
+def _sweep_label(item: tuple[float, int]) -> str:
+    density, block = item
+    return f"pictures: density 1/{1 / density:.0f}, {block}x{block}"
+
+
+def _tracked(items: Sequence[Item], label: Callable[[Item], str]) -> Iterator[Item]:
+    """Yield each item while standard error shows its label: a bar, or lines off a terminal."""
+    console = Console(stderr=True)
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=len(items))
+        for number, item in enumerate(items):
+            progress.update(task, description=label(item), completed=number)
+            if not console.is_terminal:
+                line = f"[{number + 1}/{len(items)}] {label(item)}"
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
+            yield item
+        progress.update(task, completed=len(items))

@@ -1,0 +1,206 @@
+"""The table of measures, how they are taken and shown, the pictures; no test looks at a time."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from dnc_sparse.bench import CANDIDATES, OPERATIONS, figures, report, roofs, suite, sweep
+from dnc_sparse.bench.cpu_suite import CPU_SUITE, SUITES, at_least, at_most, over, ragged, scaling
+from dnc_sparse.bench.measures import DTYPES, Goal, Measure, Run, Setting
+from dnc_sparse.cli import main
+
+TINY = Setting(32, 16, 4, 1 / 4)
+SHORT = suite.Effort(rounds=1, budget_s=0, heavy=False)
+FORWARD = over("linear", "forward / dense", "1/4", "forward", at_most(0.5), TINY)
+
+
+def with_seconds(monkeypatch: pytest.MonkeyPatch, *seconds: float) -> list[dict[str, object]]:
+    """Let the timer return these medians; the list returned fills with what it was asked."""
+    asked: list[dict[str, object]] = []
+
+    def interleaved(functions: object, rounds: int, **options: object) -> list[float]:
+        asked.append({"rounds": rounds, **options})
+        return list(seconds)
+
+    monkeypatch.setattr(suite, "interleaved", interleaved)
+    return asked
+
+
+def test_the_table_of_the_cpu_suite() -> None:
+    names = [measure.name for measure in CPU_SUITE]
+    assert len(set(names)) == len(names)
+    for measure in CPU_SUITE:
+        assert "sparse" in (measure.run.candidate, measure.against.candidate)
+        for run in (measure.run, measure.against):
+            assert run.candidate in CANDIDATES
+            assert run.operation in OPERATIONS
+            assert run.setting.dtype in DTYPES
+    limits = {measure.name: str(measure.goal) for measure in CPU_SUITE}
+    assert limits["step / dense (1/64)"] == "<= 0.05"
+    assert limits["torch CSR step / step (1/8)"] == ">= 4"
+    assert limits["blocks, step / 3 oneDNN forwards (16x16)"] == "<= 0.15"
+    assert sum(name.startswith("shapes") for name in names) == 32
+
+
+@pytest.mark.parametrize(
+    ("goal", "met", "missed"),
+    [
+        (Goal("<=", 0.5), 0.5, 0.51),
+        (Goal("<", 0.5), 0.49, 0.5),
+        (Goal(">=", 4), 4.0, 3.9),
+    ],
+    ids=str,
+)
+def test_goals(goal: Goal, met: float, missed: float) -> None:
+    assert goal.met(met)
+    assert not goal.met(missed)
+
+
+def test_a_setting_tells_its_junction() -> None:
+    assert str(TINY) == "32 -> 16, batch 4, 1/4"
+    blocked = Setting(64, 64, 1, 1 / 2, block=4, dtype="bfloat16")
+    assert str(blocked) == "64 -> 64, batch 1, 1/2, 4x4, bfloat16"
+    problem = blocked.problem()
+    assert (problem.pattern.block, problem.batch, problem.dtype) == ((4, 4), 1, torch.bfloat16)
+    assert problem.pattern.density == 1 / 2
+
+
+@pytest.mark.parametrize(
+    ("measure", "threads", "value", "met", "counts"),
+    [
+        (FORWARD, 1, 0.25, True, [1, 1]),
+        (replace(FORWARD, factor=3), 2, 0.75, False, [2, 2]),
+        (replace(scaling("step"), goal=at_least(0.2)), 0, 0.25, True, [1, 2]),
+        (ragged("forward"), 1, 0.256, True, [1, 1]),
+    ],
+)
+def test_value_and_verdict(
+    measure: Measure,
+    threads: int,
+    value: float,
+    met: bool,
+    counts: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    asked = with_seconds(monkeypatch, 1.0, 4.0)
+    outcome = suite.Suite(SHORT).take(replace(measure, hot=True), threads)
+    assert outcome.value == pytest.approx(value)
+    assert outcome.met is met
+    assert (outcome.seconds, outcome.against_seconds) == (1.0, 4.0)
+    assert asked == [{"rounds": 1, "hot": True, "threads": counts, "budget_s": 0}]
+
+
+def test_the_plan_repeats_what_follows_the_threads() -> None:
+    fixed = scaling("forward")
+    assert suite.plan([FORWARD, fixed], (1, 2)) == [(FORWARD, 1), (FORWARD, 2), (fixed, 0)]
+
+
+def test_why_a_measure_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    taker = suite.Suite(SHORT)
+    heavy = over("linear", "row", "heavy", "step", at_most(1), Setting(4096, 4096, 1024))
+    assert taker.take(heavy, 1).unavailable == "left out of a quick run"
+    asked = replace(TINY, dtype="bfloat16")
+    outcome = taker.take(over("csr", "row", "bfloat16", "step", at_most(1), asked), 1)
+    assert outcome.unavailable == "it computes in float32, float64, not in bfloat16"
+    assert outcome.met is None
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    assert taker.take(FORWARD, 2).unavailable == "2 threads on 1 core"
+
+
+def test_table_and_record() -> None:
+    fixed = replace(FORWARD, run=Run("sparse", "step", TINY, 1), detail="own threads")
+    outcomes = [
+        suite.Outcome(FORWARD, 1, 1.0, 4.0, 0.25),
+        suite.Outcome(FORWARD, 2, 3.0, 4.0, 0.75),
+        suite.Outcome(fixed, 0, unavailable="2 threads on 1 core"),
+    ]
+    console = Console(width=100)
+    with console.capture() as shown:
+        console.print(report.table(outcomes, (1, 2), "title"))
+    lines = [line.split() for line in shown.get().splitlines()]
+    words = ["forward", "/", "dense", "1/4", "<=", "0.5", "0.250", "met", "0.750", "missed"]
+    assert words in lines
+    assert ["own", "threads", "<=", "0.5", "-"] in lines
+    assert report.summary(outcomes) == "1 of 2 goals met"
+    record = json.loads(json.dumps(report.record(outcomes, SHORT)))
+    assert [row["met"] for row in record["measures"]] == [True, False, None]
+    assert record["measures"][0]["run"]["setting"]["n_in"] == 32
+    assert record["machine"]["instruction_set"]
+
+
+def test_reasons_are_told_once() -> None:
+    rows = [("a", "no"), ("b", None), ("c", "no"), ("a", "no"), ("d", "never")]
+    assert report.reasons(rows) == ["a, c: no", "d: never"]
+
+
+def test_roofs_are_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    shrink(monkeypatch)
+    found = roofs.probe()
+    assert min(found.flops_per_s, found.memory_bytes_per_s, found.cache_bytes_per_s) > 0
+
+
+def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the sweep and the probe small."""
+    monkeypatch.setattr(roofs, "SIDE", 16)
+    monkeypatch.setattr(roofs, "MEMORY_BYTES", 2**12)
+    monkeypatch.setattr(sweep, "BASE", Setting(32, 32, 4))
+    monkeypatch.setattr(sweep, "plan", lambda: [(1 / 2, 1), (1 / 2, 4), (1 / 4, 1)])
+
+
+def test_sweep_names_candidates_with_their_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    shrink(monkeypatch)
+    plain = sweep.points(1 / 2, 1, rounds=1, budget_s=None)
+    blocked = sweep.points(1 / 2, 4, rounds=1, budget_s=None)
+    assert {point.candidate for point in plain + blocked} <= figures.LOOKS.keys()
+    assert {point.candidate for point in blocked} == {"SparseLinear 4x4", "torch.sparse BSR 4x4"}
+    # 2 operations for each of 512 edges and 4 samples; 4 bytes for x, y and weights
+    assert plain[0].intensity == 2 * 512 * 4 / (4 * (4 * 64 + 512))
+
+
+@pytest.mark.filterwarnings("always:this machine is busy")
+def test_the_command_takes_draws_and_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    shrink(monkeypatch)
+    monkeypatch.setattr("os.getloadavg", lambda: (1.26, 0.0, 0.0))
+    lame = over("csr", "CSR, bfloat16", "1/4", "step", at_most(1), replace(TINY, dtype="bfloat16"))
+    monkeypatch.setitem(SUITES, "cpu", (FORWARD, lame))
+    files = ["--json", str(tmp_path / "cpu.json"), "--plot", str(tmp_path / "pictures")]
+    threads = torch.get_num_threads()
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", "--suite", "cpu", "--quick", "--rounds", "1", "--threads", "1", *files])
+    assert stop.value.code == 0
+    assert torch.get_num_threads() == threads
+    out, err = capsys.readouterr()
+    assert "of 1 goals met" in out
+    assert "-  CSR, bfloat16: it computes in float32, float64, not in bfloat16" in out
+    assert "scipy CSR step: scipy has no gradients" in out
+    assert "warning: this machine is busy (load average 1.3): figures with two threads will" in err
+    assert "[1/2] forward / dense (1/4)" in err
+    assert "pictures: density 1/2, 4x4" in err
+    record = json.loads((tmp_path / "cpu.json").read_text())
+    assert len(record["measures"]) == 2
+    assert {point["density"] for point in record["sweep"]} == {1 / 2, 1 / 4}
+    assert record["effort"]["rounds"] == 1
+    for name in ("speed-up", "roofline"):
+        assert (tmp_path / "pictures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_pictures_need_matplotlib(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", "--suite", "cpu", "--plot", str(tmp_path / "pictures")])
+    assert stop.value.code == 2
+    assert "drawing needs matplotlib: pip install 'dnc-sparse[plot]'" in capsys.readouterr().err
+    assert not (tmp_path / "pictures").exists()
