@@ -53,7 +53,7 @@ test: dev
 
 sanitize: dev
 	@$(BIN)/cmake -S . -B build/sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
-		-DDNC_SANITIZE=ON -DDNC_PYTHON=OFF -DCMAKE_BUILD_TYPE=RelWithDebInfo
+		-DDNC_SANITIZE=ON -DDNC_PYTHON=OFF -DCMAKE_BUILD_TYPE=None
 	@$(BIN)/cmake --build build/sanitize
 	@build/sanitize/test_kernels
 

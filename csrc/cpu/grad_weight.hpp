@@ -27,8 +27,9 @@ struct GradView {
   bool add;                        // to what earlier tiles of samples left in grad
 };
 
-// sums[r * C + c] += the dot product of right neuron r and left neuron (r, c).
-template <class S, int R, int C>
+// sums[r * C + c] = the dot product of right neuron r and left neuron x[r * C + c] or, where the
+// right neurons share their left ones, x[c].
+template <class S, int R, int C, bool shared>
 DNC_INLINE void dot_products(const typename Cells<S>::Cell* const* grad_y,
                              const typename Cells<S>::Cell* const* x, int64_t vectors,
                              Vec<typename Cells<S>::Sum>* sums) {
@@ -36,15 +37,15 @@ DNC_INLINE void dot_products(const typename Cells<S>::Cell* const* grad_y,
   constexpr int cells = lanes<T> * Cells<S>::parts;
   // a neuron's address is fetched once for several vectors of samples, as far as those of grad_y
   // fit the registers beside the sums
-  constexpr int at_once = kSums <= 8 ? 1 : R <= 2 ? 4 : R <= 4 ? 2 : 1;
-  DNC_UNROLL for (int j = 0; j < R * C; j++) sums[j] = Vec<T>{};
+  constexpr int at_once = shared || kSums <= 8 ? 1 : R <= 2 ? 4 : R <= 4 ? 2 : 1;
+  each<R * C>([&](auto j) __attribute__((always_inline)) { sums[j] = Vec<T>{}; });
   const auto step = [&](auto size, int64_t v) __attribute__((always_inline)) {
-    DNC_UNROLL for (int j = 0; j < R * C; j++) {
-      const auto* values = opaque(x[j] + v * cells);
-      DNC_UNROLL for (int u = 0; u < decltype(size)::value; u++) {
+    each<R * C>([&](auto j) __attribute__((always_inline)) {
+      const auto* values = shared ? x[j % C] + v * cells : opaque(x[j] + v * cells);
+      each<decltype(size)::value>([&](auto u) __attribute__((always_inline)) {
         sums[j] = Cells<S>::dot(grad_y[j / C] + (v + u) * cells, values + u * cells, sums[j]);
-      }
-    }
+      });
+    });
   };
   int64_t v = 0;
   for (; v + at_once <= vectors; v += at_once) step(Size<at_once>(), v);
@@ -53,8 +54,11 @@ DNC_INLINE void dot_products(const typename Cells<S>::Cell* const* grad_y,
 
 // The lanes of kSums vectors, added up.
 template <class T>
-DNC_INLINE void add_lanes(Vec<T>* sums, T* total) {
-  DNC_UNROLL for (int j = 0; j < kSums; j += lanes<T>) store(total + j, sum_each<T>(sums + j));
+DNC_INLINE void add_lanes(const Vec<T>* sums, T* total) {
+  constexpr int n = lanes<T>;
+  each<kSums / n>([&](auto j) __attribute__((always_inline)) {
+    store(total + j * n, sum_each<T>(sums + j * n));
+  });
 }
 
 // R outputs x C inputs. The outputs are those of one block row from `output` on or, for 1x1 edges,
@@ -76,9 +80,8 @@ DNC_INLINE void grad_group(const GradView<S>& g, int64_t row, int64_t output, in
   int64_t at = row * slots + slot + input / bi, i = input % bi;
   DNC_UNROLL for (int c = 0; c < C; c++) {
     target[c] = g.grad + (at * bo + output) * bi + i;
-    DNC_UNROLL for (int r = 0; r < R; r++) {
-      const int64_t column = g.d.offset[blocks ? at : at + r * slots];
-      x[r * C + c] = g.x + (column * bi + i) * samples;
+    DNC_UNROLL for (int r = 0; r < (blocks ? 1 : R); r++) {
+      x[r * C + c] = g.x + (g.d.offset[at + r * slots] * bi + i) * samples;
     }
     // sums past the last input repeat it and are not stored
     const bool more = c + 1 < used;
@@ -87,7 +90,7 @@ DNC_INLINE void grad_group(const GradView<S>& g, int64_t row, int64_t output, in
     i = more ? (next_slot ? 0 : i + 1) : i;
   }
   Vec<T> sums[kSums];
-  dot_products<S, R, C>(grad_y, x, g.vectors, sums);
+  dot_products<S, R, C, blocks>(grad_y, x, g.vectors, sums);
   T total[kSums];
   add_lanes(sums, total);
   const int64_t next_output = blocks ? bi : slots;
@@ -111,12 +114,43 @@ DNC_INLINE void grad_group(const GradView<S>& g, int64_t row, int64_t output, in
   }
 }
 
+// A block's R outputs from `output` on x its C inputs from `input` on.
+template <class S, int R, int C>
+DNC_INLINE void grad_square(const GradView<S>& g, int64_t row, int64_t output, int64_t slot,
+                            int64_t input) {
+  using T = typename Cells<S>::Sum;
+  const int64_t bo = g.d.row_block, bi = g.d.column_block, samples = g.tiling.samples;
+  const int64_t at = row * g.d.slots + slot;
+  const typename Cells<S>::Cell *x[C], *grad_y[R];
+  for (int r = 0; r < R; r++) grad_y[r] = g.grad_y + (row * bo + output + r) * samples;
+  for (int c = 0; c < C; c++) x[c] = g.x + (g.d.offset[at] * bi + input + c) * samples;
+  Vec<T> sums[kSums];
+  dot_products<S, R, C, true>(grad_y, x, g.vectors, sums);
+  T total[kSums];
+  add_lanes(sums, total);
+  T* target = g.grad + (at * bo + output) * bi + input;
+  DNC_UNROLL for (int r = 0; r < R; r++) {
+    DNC_UNROLL for (int c = 0; c < C; c++) {
+      T* edge = target + r * bi + c;
+      *edge = total[r * C + c] + (g.add ? *edge : T(0));
+    }
+  }
+}
+
 template <class S, int R>
-int64_t grad_block_outputs(const GradView<S>& g, int64_t row, int64_t output, int64_t slot,
-                           int64_t inputs) {
+int64_t grad_block_outputs(const GradView<S>& g, int64_t row, int64_t output) {
+  constexpr int C = kSums / R;
+  const int64_t slot = g.tiling.first_slot(g.d, g.tile, row);
+  const int64_t slots = g.tiling.slots(g.d, g.tile, row), bi = g.d.column_block;
   for (; output + R <= g.d.row_block; output += R) {
-    for (int64_t input = 0; input < inputs; input += kSums / R) {
-      grad_group<S, R, true>(g, row, output, slot, input, inputs);
+    if (bi % C == 0) {
+      for (int64_t s = slot; s < slot + slots; s++) {
+        for (int64_t i = 0; i < bi; i += C) grad_square<S, R, C>(g, row, output, s, i);
+      }
+      continue;
+    }
+    for (int64_t input = 0; input < slots * bi; input += C) {
+      grad_group<S, R, true>(g, row, output, slot, input, slots * bi);
     }
   }
   return output;
@@ -125,10 +159,9 @@ int64_t grad_block_outputs(const GradView<S>& g, int64_t row, int64_t output, in
 template <class S>
 void grad_blocks(const GradView<S>& g, int64_t first_row, int64_t last_row) {
   for (int64_t row = first_row; row < last_row; row++) {
-    const int64_t slot = g.tiling.first_slot(g.d, g.tile, row);
-    const int64_t inputs = g.tiling.slots(g.d, g.tile, row) * g.d.column_block;
-    const int64_t done = grad_block_outputs<S, 4>(g, row, 0, slot, inputs);
-    grad_block_outputs<S, 1>(g, row, done, slot, inputs);
+    int64_t done = grad_block_outputs<S, 4>(g, row, 0);
+    done = grad_block_outputs<S, 2>(g, row, done);
+    grad_block_outputs<S, 1>(g, row, done);
   }
 }
 
@@ -218,7 +251,7 @@ void grad_weight(const Direction& d, const Matrix& grad_y, const Matrix& x, void
   constexpr bool narrows = sizeof(S) != sizeof(T);
   constexpr int64_t vector = lanes<T> * Cells<S>::parts;
   const Tiling tiling(d, round_up(smaller(shape, batch ? batch : 1), vector),
-                      kTileBytes / int64_t(sizeof(Cell)));
+                      tile_bytes(d) / int64_t(sizeof(Cell)));
   const int64_t outputs = d.rows * d.row_block;
   const int64_t cells = d.rows * d.slots * d.row_block * d.column_block;
   const int64_t tile_samples = tiling.samples;

@@ -244,6 +244,29 @@ inline int64_t unpacked_rows(int64_t row_block) {
   return rows;
 }
 
+// The next tile of a batch-major x, fetched to L1 in as many parts as there are steps until it is
+// packed: its rows are too short and too far apart for the processor to foresee.
+class Arrival {
+ public:
+  template <class S>
+  Arrival(const S* tile, const Matrix& x, int64_t samples, int64_t features, int64_t steps)
+      : row_(reinterpret_cast<const char*>(tile)),
+        stride_(x.batch_stride * int64_t(sizeof(S))),
+        bytes_(features * int64_t(sizeof(S))),
+        left_(x.feature_stride == 1 && bytes_ ? samples : 0),
+        part_(divide_up(samples, steps)) {}
+
+  void fetch() {
+    for (int64_t i = smaller(part_, left_); i > 0; i--, left_--, row_ += stride_) {
+      for (int64_t byte = 0; byte < bytes_; byte += 64) __builtin_prefetch(row_ + byte);
+    }
+  }
+
+ private:
+  const char* row_;
+  int64_t stride_, bytes_, left_, part_;
+};
+
 template <class S>
 struct Product {
   using C = Cells<S>;
@@ -274,27 +297,24 @@ struct Product {
            tiling.columns(d, tile) * d.column_block, x_tile, stride);
       const TileView<S> view{
           d, tiling, tile, tile == 0, x_tile, weight, static_cast<const S*>(finish.bias)};
-      if (tile + 1 < tiling.count) {
-        multiply_tile(view, first_row, last_row, vectors, sums);
-        continue;
-      }
+      const bool last = tile + 1 == tiling.count;
       const int64_t step = unpacked_rows(d.row_block);
+      Arrival next(x_data + tiling.first_column(tile + 1) * d.column_block, x, samples,
+                   last ? 0 : tiling.columns(d, tile + 1) * d.column_block,
+                   divide_up(last_row - first_row, step));
       for (int64_t row = first_row; row < last_row; row += step) {
         const int64_t end = smaller(row + step, last_row);
         T* own = sums + (row - first_row) * d.row_block * stride;
         multiply_tile(view, row, end, vectors, own);
-        unpack(own, stride, samples, (end - row) * d.row_block, finish.relu,
-               y_data + row * d.row_block * y.feature_stride, y.batch_stride, y.feature_stride);
+        next.fetch();
+        if (last) {
+          unpack(own, stride, samples, (end - row) * d.row_block, finish.relu,
+                 y_data + row * d.row_block * y.feature_stride, y.batch_stride, y.feature_stride);
+        }
       }
     }
   }
 };
-
-// Outputs of a block share what they read, so its tile may come from L2, where fewer and wider
-// tiles touch the sums less often.
-inline int64_t tile_bytes(const Direction& d) {
-  return d.row_block >= 4 ? 8 * kTileBytes : kTileBytes;
-}
 
 template <class S>
 void multiply(const Direction& d, const Matrix& x, const void* weight, const Finish& finish,

@@ -17,6 +17,12 @@ DNC_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 DNC_INLINE int64_t round_up(int64_t a, int64_t step) { return (a + step - 1) / step * step; }
 DNC_INLINE int64_t divide_up(int64_t a, int64_t step) { return (a + step - 1) / step; }
 
+// Outputs of a block share what they read, so its tile may come from L2, where fewer and wider
+// tiles touch the sums less often.
+inline int64_t tile_bytes(const Direction& d) {
+  return d.row_block > 1 ? 8 * kTileBytes : kTileBytes;
+}
+
 // The tiles that a call cuts the columns into.
 struct Tiling {
   int64_t samples;  // per tile

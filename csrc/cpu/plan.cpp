@@ -69,7 +69,7 @@ int64_t product_shape(const Direction& d, DType dtype) {
 // Samples per packed tile for the weight gradient: it adds up lanes once per tile of samples, so
 // tiles are as long as leaves a row edges enough in a tile of so few columns.
 int64_t grad_shape(const Direction& d, DType dtype) {
-  if (d.slots * 24 >= d.columns || dtype == DType::bfloat16) return 256;
+  if (d.row_block > 1 || d.slots * 24 >= d.columns || dtype == DType::bfloat16) return 256;
   return 64;
 }
 

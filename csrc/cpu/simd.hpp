@@ -24,6 +24,18 @@ constexpr int kRowSums = DNC_VECTOR_BYTES == 32 ? 4 : 8;
 template <int value>
 using Size = std::integral_constant<int, value>;
 
+template <class F, int... i>
+DNC_INLINE void each_of(const F& f, std::integer_sequence<int, i...>) {
+  (f(Size<i>()), ...);
+}
+
+// f(0) ... f(count - 1) with constants, so that an array they index never leaves the registers: GCC
+// unrolls a loop too late for that.
+template <int count, class F>
+DNC_INLINE void each(const F& f) {
+  each_of(f, std::make_integer_sequence<int, count>());
+}
+
 template <class T, int N>
 struct VectorOf {
   typedef T type __attribute__((vector_size(N * sizeof(T)), may_alias));
@@ -120,7 +132,7 @@ DNC_INLINE void store_narrow(BFloat16* p, float value) { narrow(value, p); }
 template <class T>
 DNC_INLINE void transpose(Vec<T>*) {}
 template <class T>
-DNC_INLINE Vec<T> sum_each(Vec<T>* rows) {
+DNC_INLINE Vec<T> sum_each(const Vec<T>* rows) {
   return rows[0];
 }
 
@@ -182,16 +194,15 @@ DNC_INLINE void transpose(Vec<T>* rows) {
   }
 }
 
-// Lane i of the result is the sum over the lanes of rows[i].
-template <class T>
-DNC_INLINE Vec<T> sum_each(Vec<T>* rows) {
-  constexpr auto index = std::make_index_sequence<lanes<T>>();
-  DNC_UNROLL for (int n = lanes<T> / 2; n > 0; n /= 2) {
-    DNC_UNROLL for (int i = 0; i < n; i++) {
-      rows[i] = pair_sums(rows[2 * i], rows[2 * i + 1], index);
-    }
+// Lane i of the result is the sum over the lanes of rows[i], of `count` rows; lanes repeat.
+template <class T, int count = lanes<T>>
+DNC_INLINE Vec<T> sum_each(const Vec<T>* rows) {
+  if constexpr (count == 1) {
+    return rows[0];
+  } else {
+    return pair_sums(sum_each<T, count / 2>(rows), sum_each<T, count / 2>(rows + count / 2),
+                     std::make_index_sequence<lanes<T>>());
   }
-  return rows[0];
 }
 
 #endif
