@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "cpu/dense.h"
 #include "cpu/plan.h"
 
 namespace py = pybind11;
@@ -31,6 +32,12 @@ std::unique_ptr<dnc::Plan> make_plan(const IndexArray& sources, int64_t columns,
                                      row_block, column_block);
 }
 
+dnc::Places places(const IndexArray& sources, int64_t columns, int64_t row_block,
+                   int64_t column_block, int64_t item_bytes) {
+  return {sources.data(), sources.shape(0), sources.shape(1), columns,
+          row_block,      column_block,     item_bytes};
+}
+
 py::list instruction_sets() {
   py::list result;
   for (int i = 0; i < dnc::kInstructionSetCount; i++) {
@@ -50,6 +57,22 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
       .value("float64", dnc::DType::float64)
       .value("bfloat16", dnc::DType::bfloat16);
   m.def("instruction_sets", &instruction_sets);
+  m.def("scatter",
+        [](const IndexArray& sources, int64_t columns, int64_t row_block, int64_t column_block,
+           int64_t item_bytes, uintptr_t weight, uintptr_t dense, int threads) {
+          const dnc::Places where = places(sources, columns, row_block, column_block, item_bytes);
+          py::gil_scoped_release release;
+          dnc::scatter(where, reinterpret_cast<const void*>(weight), reinterpret_cast<void*>(dense),
+                       threads);
+        });
+  m.def("gather",
+        [](const IndexArray& sources, int64_t columns, int64_t row_block, int64_t column_block,
+           int64_t item_bytes, uintptr_t dense, uintptr_t weight, int threads) {
+          const dnc::Places where = places(sources, columns, row_block, column_block, item_bytes);
+          py::gil_scoped_release release;
+          dnc::gather(where, reinterpret_cast<const void*>(dense), reinterpret_cast<void*>(weight),
+                      threads);
+        });
 
   py::class_<dnc::Plan>(m, "Plan")
       .def(py::init(&make_plan), py::arg("sources"), py::arg("columns"), py::arg("row_block"),

@@ -9,6 +9,28 @@ class DType(enum.Enum):
     bfloat16 = ...
 
 def instruction_sets() -> list[tuple[str, str | None]]: ...
+def scatter(
+    sources: NDArray[np.int32],
+    columns: int,
+    row_block: int,
+    column_block: int,
+    item_bytes: int,
+    weight: int,
+    dense: int,
+    threads: int,
+    /,
+) -> None: ...
+def gather(
+    sources: NDArray[np.int32],
+    columns: int,
+    row_block: int,
+    column_block: int,
+    item_bytes: int,
+    dense: int,
+    weight: int,
+    threads: int,
+    /,
+) -> None: ...
 
 class Plan:
     def __init__(

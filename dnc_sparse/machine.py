@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from dnc_sparse import __version__, backends
+from dnc_sparse.processor import processor
 
 PROC = Path("/proc")
 MIB = 2**20
@@ -32,16 +33,6 @@ def describe() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "backend": backends.select("cpu", torch.float32).__name__.rpartition(".")[2],
     }
-
-
-def processor() -> str:
-    """Return the processor's model name, or the architecture where the system does not tell."""
-    try:
-        lines = (PROC / "cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def commit() -> str | None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dnc_sparse import backends
-from dnc_sparse.backends import cpu, reference
+from dnc_sparse.backends import cpu, planner, reference
 from dnc_sparse.patterns import Pattern
 from dnc_sparse.patterns.pattern import sources_of
 
@@ -22,14 +22,14 @@ RUNNERS = ["reference", "cpu-scalar", "cpu-avx2", "cpu-avx512", "cpu-avx512_bf16
 
 @contextmanager
 def running_on(runner: str) -> Iterator[None]:
-    """Force a backend (and an instruction set), or skip with its own reason."""
+    """Force a backend's own kernels (of an instruction set), or skip with its own reason."""
     name, _, isa = runner.partition("-")
     reason = backends.BACKENDS[name].unavailable()
     if reason is None and isa:
         reason = cpu.instruction_sets().get(isa, f"instruction set {isa!r} was not compiled")
     if reason is not None:
         pytest.skip(f"{runner}: {reason}")
-    with backends.use_backend(name):
+    with backends.use_backend(name), planner.use("sparse"):
         if not isa:
             yield
             return

@@ -1,7 +1,7 @@
-"""Compiled kernels for the CPU: AVX-512, AVX2 or scalar code, chosen when the process starts.
+"""Compiled kernels for the CPU, or dense arithmetic where the planner found it faster.
 
-Activations may have any strides; results are contiguous. Sums are kept in float32 (float64 for
-float64), in an order that does not depend on the number of threads, which is torch's.
+Activations may have any strides; results are contiguous. The kernels keep sums in float32 (float64
+for float64), in an order that does not depend on the number of threads, which is torch's.
 """
 
 from __future__ import annotations
@@ -12,13 +12,18 @@ from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from dnc_sparse.backends import dense, planner
+from dnc_sparse.backends.planner import Function, Method
 from dnc_sparse.patterns import Pattern
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
+# the same kernels with and without dot products of bfloat16 pairs, which may run at half rate
+BFLOAT16_RIVALS = {"avx512_bf16": ("avx512",)}
 
 _forced: str | None = None
 
@@ -91,40 +96,81 @@ def use_instruction_set(name: str) -> Iterator[None]:
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern) -> Tensor:
     """Return y = x W^T + bias: [batch, n_out]."""
+    return _run(FORWARD, pattern, x, weight, bias, pattern)
+
+
+def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
+    """Return grad_y W: [batch, n_in]."""
+    return _run(GRAD_INPUT, pattern, grad_y, weight, pattern)
+
+
+def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
+    """Return each edge's share of grad_y^T x, zero in empty slots: [rows, slots, bo, bi]."""
+    return _run(GRAD_WEIGHT, pattern, grad_y, x, pattern)
+
+
+def rivals(dtype: torch.dtype) -> tuple[str, ...]:
+    """Return the instruction sets that may be the fastest in a dtype, the first unless measured."""
+    best = active_instruction_set()
+    others = BFLOAT16_RIVALS.get(best, ()) if dtype == torch.bfloat16 else ()
+    return (best, *others)
+
+
+def _run(function: Function, pattern: Pattern, *arguments: Any) -> Tensor:
+    # an instruction set that was named is not planned around
+    if _forced is not None:
+        return function.compute(Method(_forced), torch.get_num_threads(), arguments)
+    return planner.run(function, pattern, arguments)
+
+
+def _forward(
+    method: Method, threads: int, x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern
+) -> Tensor:
     x, weight = x.resolve_neg(), _packed(weight)
     bias = None if bias is None else _packed(bias)
     y = x.new_empty(x.shape[0], pattern.n_out)
     _plan(pattern).forward(
-        *_mode(x),
+        *_mode(method, x),
         *_matrix(x),
         weight.data_ptr(),
         0 if bias is None else bias.data_ptr(),
         False,
         *_result(y),
+        method.samples,
+        threads,
     )
     return y
 
 
-def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
-    """Return grad_y W: [batch, n_in]."""
+def _grad_input(
+    method: Method, threads: int, grad_y: Tensor, weight: Tensor, pattern: Pattern
+) -> Tensor:
     grad_y, weight = grad_y.resolve_neg(), _packed(weight)
     grad_x = grad_y.new_empty(grad_y.shape[0], pattern.n_in)
-    _plan(pattern).grad_input(*_mode(grad_y), *_matrix(grad_y), weight.data_ptr(), *_result(grad_x))
+    _plan(pattern).grad_input(
+        *_mode(method, grad_y),
+        *_matrix(grad_y),
+        weight.data_ptr(),
+        *_result(grad_x),
+        method.samples,
+        threads,
+    )
     return grad_x
 
 
-def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
-    """Return each edge's share of grad_y^T x, zero in empty slots: [rows, slots, bo, bi]."""
+def _grad_weight(
+    method: Method, threads: int, grad_y: Tensor, x: Tensor, pattern: Pattern
+) -> Tensor:
     grad_y, x = grad_y.resolve_neg(), x.resolve_neg()
     grad = x.new_empty(pattern.weight_shape)
     _plan(pattern).grad_weight(
-        *_mode(x),
+        *_mode(method, x),
         *_matrix(grad_y),
         *_matrix(x),
         grad.data_ptr(),
         x.shape[0],
-        0,
-        torch.get_num_threads(),
+        method.samples,
+        threads,
     )
     return grad
 
@@ -135,8 +181,8 @@ def _plan(pattern: Pattern):  # type: ignore[no-untyped-def]
     )
 
 
-def _mode(x: Tensor) -> tuple[str, object]:
-    return active_instruction_set(), getattr(_module().DType, DTYPES[x.dtype])
+def _mode(method: Method, x: Tensor) -> tuple[str, object]:
+    return method.instruction_set, getattr(_module().DType, DTYPES[x.dtype])
 
 
 def _packed(tensor: Tensor) -> Tensor:
@@ -148,5 +194,15 @@ def _matrix(x: Tensor) -> tuple[int, int, int]:
     return x.data_ptr(), x.stride(0), x.stride(1)
 
 
-def _result(y: Tensor) -> tuple[int, int, int, int, int]:
-    return y.data_ptr(), y.shape[1], y.shape[0], 0, torch.get_num_threads()
+def _result(y: Tensor) -> tuple[int, int, int]:
+    return y.data_ptr(), y.shape[1], y.shape[0]
+
+
+FORWARD = Function("forward", _forward, dense.forward, _plan, (32, 64, 128, 256), rivals)
+GRAD_INPUT = Function(
+    "grad_input", _grad_input, dense.grad_input, _plan, (32, 64, 128, 256), rivals
+)
+GRAD_WEIGHT = Function(
+    "grad_weight", _grad_weight, dense.grad_weight, _plan, (64, 128, 256, 512), rivals
+)
+FUNCTIONS = (FORWARD, GRAD_INPUT, GRAD_WEIGHT)

@@ -136,5 +136,4 @@ CPU_SUITE: tuple[Measure, ...] = (
     ),
 )
 
-SUITES = {"cpu": CPU_SUITE}
 DENSITIES = tuple(1 / n for n in STEP_LIMITS)

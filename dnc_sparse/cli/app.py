@@ -16,6 +16,7 @@ from rich.markup import escape
 from dnc_sparse import __version__
 from dnc_sparse.cli.bench import bench
 from dnc_sparse.cli.compare import compare, demo
+from dnc_sparse.cli.explain import explain
 from dnc_sparse.cli.info import info
 from dnc_sparse.cli.pattern import pattern
 from dnc_sparse.cli.train import train
@@ -47,7 +48,7 @@ def _add(command: Callable[..., None]) -> None:
     app.command()(run)
 
 
-for each in (demo, train, compare, pattern, bench, info):
+for each in (demo, train, compare, pattern, bench, explain, info):
     _add(each)
 
 

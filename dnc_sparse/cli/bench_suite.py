@@ -22,7 +22,7 @@ from dnc_sparse.bench.sweep import Point
 from dnc_sparse.bench.timer import threads_restored
 from dnc_sparse.checkpoint import make_folder, write_json
 from dnc_sparse.cli import options
-from dnc_sparse.machine import processor
+from dnc_sparse.processor import processor
 
 Item = TypeVar("Item")
 # processes that wanted to run in the last minute, on a machine that is quiet enough

@@ -11,8 +11,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from dnc_sparse.bench import CANDIDATES, OPERATIONS, figures, report, roofs, suite, sweep
-from dnc_sparse.bench.cpu_suite import CPU_SUITE, SUITES, at_least, at_most, over, ragged, scaling
+from dnc_sparse.bench import CANDIDATES, OPERATIONS, SUITES, figures, report, roofs, suite, sweep
+from dnc_sparse.bench.cpu_suite import CPU_SUITE, at_least, at_most, over, ragged, scaling
 from dnc_sparse.bench.measures import DTYPES, Goal, Measure, Run, Setting
 from dnc_sparse.cli import main
 
@@ -47,6 +47,14 @@ def test_the_table_of_the_cpu_suite() -> None:
     assert limits["torch CSR step / step (1/8)"] == ">= 4"
     assert limits["blocks, step / 3 oneDNN forwards (16x16)"] == "<= 0.15"
     assert sum(name.startswith("shapes") for name in names) == 32
+
+
+def test_the_grid_of_the_planner() -> None:
+    grid = SUITES["planner"]
+    assert len({measure.name for measure in grid}) == len(grid) == 360
+    assert {str(measure.goal) for measure in grid} == {"<= 1.05"}
+    assert all((m.run.candidate, m.against.candidate) == ("sparse", "linear") for m in grid)
+    assert all(measure.run.setting == measure.against.setting for measure in grid)
 
 
 @pytest.mark.parametrize(

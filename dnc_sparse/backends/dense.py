@@ -1,0 +1,57 @@
+"""A junction by dense arithmetic: weights written into a matrix, gradients read out of one.
+
+The planner's other choice. Each call writes the weights into a new [n_out, n_in] matrix, or
+computes one and keeps the edges' entries, so it needs the memory of a dense layer for that long.
+Products are torch's: their order of summation, and what it depends on, are those of `nn.Linear`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from dnc_sparse.patterns import Pattern
+
+
+def forward(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern) -> Tensor:
+    """Return y = x W^T + bias: [batch, n_out]."""
+    return torch.nn.functional.linear(x, _scattered(weight, pattern), bias)
+
+
+def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
+    """Return grad_y W: [batch, n_in]."""
+    return grad_y @ _scattered(weight, pattern)
+
+
+def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
+    """Return each edge's share of grad_y^T x, zero in empty slots: [rows, slots, bo, bi]."""
+    dense = (grad_y.mT @ x).contiguous()
+    grad = x.new_empty(pattern.weight_shape)
+    _compiled().gather(
+        *_places(pattern, dense), dense.data_ptr(), grad.data_ptr(), torch.get_num_threads()
+    )
+    return grad
+
+
+def _scattered(weight: Tensor, pattern: Pattern) -> Tensor:
+    """Write the edges' weights into a dense matrix, ignoring empty slots: [n_out, n_in]."""
+    # a negation that torch keeps as a mark on the tensor is not in its memory
+    weight = weight.resolve_neg().contiguous()
+    dense = weight.new_empty(pattern.n_out, pattern.n_in)
+    _compiled().scatter(
+        *_places(pattern, weight), weight.data_ptr(), dense.data_ptr(), torch.get_num_threads()
+    )
+    return dense
+
+
+def _places(pattern: Pattern, tensor: Tensor):  # type: ignore[no-untyped-def]
+    return pattern.sources, pattern.columns, *pattern.block, tensor.element_size()
+
+
+@cache
+def _compiled() -> ModuleType:
+    return import_module("dnc_sparse._cpu")

@@ -1,0 +1,106 @@
+"""What the planner measured, remembered in memory and in a file of this user and machine.
+
+The file is a convenience: one that is missing, damaged or of another machine, processor, torch or
+build of the kernels counts as empty, and one that cannot be written is not written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dnc_sparse.processor import processor
+
+Seconds = dict[str, float]
+
+_known: dict[Path, dict[str, Seconds]] = {}
+
+
+def get(key: str) -> Seconds | None:
+    """Return the seconds that were measured under a key; None when there are none."""
+    return _load().get(key)
+
+
+def put(key: str, seconds: Seconds) -> None:
+    """Remember what was measured under a key, besides what other processes wrote meanwhile."""
+    known, path = _load(), file()
+    known[key] = seconds
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        own = {"machine": machine(), "seconds": _read(path) | known}
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(own, indent=1) + "\n")
+        temporary.replace(path)
+
+
+def forget() -> None:
+    """Forget everything measured on this machine, in the file too."""
+    path = file()
+    _known.pop(path, None)
+    with suppress(OSError):
+        path.unlink()
+
+
+def file() -> Path:
+    """Return where this machine's measurements are kept, in the user's cache folder."""
+    name = hashlib.sha256(json.dumps(machine()).encode()).hexdigest()[:16]
+    # only a process that measures pays for this import
+    folder: str = import_module("pooch").os_cache("dnc-sparse")
+    return Path(folder) / "planner" / f"{name}.json"
+
+
+@cache
+def machine() -> dict[str, Any]:
+    """Return what a measurement holds for: processor, kernels, versions."""
+    compiled = import_module("dnc_sparse._cpu")
+    return {
+        "processor": processor(),
+        "instruction_sets": [name for name, no in compiled.instruction_sets() if no is None],
+        "torch": torch.__version__,
+        "dnc_sparse": version("dnc-sparse"),
+        # kernels that were built anew may be faster
+        "built": int(Path(str(compiled.__file__)).stat().st_mtime),
+    }
+
+
+def _load() -> dict[str, Seconds]:
+    path = file()
+    if path not in _known:
+        _known[path] = _read(path)
+    return _known[path]
+
+
+def _read(path: Path) -> dict[str, Seconds]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(content, dict) or content.get("machine") != machine():
+        return {}
+    seconds = content.get("seconds")
+    return (
+        {key: found for key, found in seconds.items() if _sound(found)}
+        if isinstance(seconds, dict)
+        else {}
+    )
+
+
+def _sound(found: object) -> bool:
+    """Whether these are times of methods."""
+    return (
+        isinstance(found, dict)
+        and bool(found)
+        and all(
+            isinstance(time, float) and math.isfinite(time) and time > 0 for time in found.values()
+        )
+    )

@@ -1,0 +1,255 @@
+"""Which method computes a function of a junction: a sparse kernel, in one of its shapes, or dense.
+
+Rules come first and settle most cases: little work, and densities at which sparse kernels surely
+win. Only where there is doubt are methods timed, once per case and machine, on the tensors of the
+call that asked; `measurements` keeps what was found. docs/planner.md tells it to users.
+
+| name    | meaning                                                                  |
+|---------|--------------------------------------------------------------------------|
+| method  | kernels of an instruction set with so many samples per tile, or dense    |
+| samples | samples per packed tile; 0 leaves them to the kernels' own rule          |
+| case    | what a choice depends on: function, pattern, batch, dtype                |
+| work    | multiplications: edges times samples                                     |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from dnc_sparse.backends import measurements
+from dnc_sparse.backends.race import race
+from dnc_sparse.patterns import Pattern
+
+Mode = Literal["measured", "sparse", "dense"]
+Arguments = tuple[Any, ...]
+
+# work below which choosing costs more than it brings
+LEAST_WORK = 2**21
+# work at which kernels are tuned; larger batches are cut to it, but not below 256 samples
+TUNED_WORK, TUNED_SAMPLES = 2**28, 256
+# densities up to which sparse kernels surely win; without vector instructions any product is faster
+CLEAR_DENSITY = {torch.float32: 1 / 8, torch.float64: 1 / 8, torch.bfloat16: 1 / 64}
+CLEAR_DENSITY_SCALAR = 1 / 64
+# densities from which dense is taken without measuring, with so many samples at least
+RULED_DENSITY = {torch.float32: 3 / 4, torch.float64: 3 / 4, torch.bfloat16: 1 / 2}
+RULED_DENSITY_AMX = 1 / 8
+RULED_SAMPLES = 64
+# a rival must need less than this share of the favourite's time
+MARGIN = 0.97
+
+
+class Method(NamedTuple):
+    """Kernels of an instruction set with `samples` per packed tile, or dense arithmetic."""
+
+    instruction_set: str
+    samples: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.instruction_set}/{self.samples}" if self.samples else self.instruction_set
+
+
+DENSE = Method("dense")
+Seconds = Mapping[Method, float]
+
+
+@dataclass(frozen=True)
+class Function:
+    """One of a junction's three functions, as sparse kernels and as dense arithmetic do it.
+
+    `sparse` takes a method and a number of threads before the arguments that both take; `prepare`
+    does what it does once per pattern. `samples` are the tiles worth trying, `instruction_sets`
+    those worth trying in a dtype, the favourite first.
+    """
+
+    name: str
+    sparse: Callable[..., Tensor]
+    dense: Callable[..., Tensor]
+    prepare: Callable[[Pattern], object]
+    samples: tuple[int, ...]
+    instruction_sets: Callable[[torch.dtype], tuple[str, ...]]
+
+    def compute(self, method: Method, threads: int, arguments: Arguments) -> Tensor:
+        """Return the function's value by a method."""
+        return (
+            self.dense(*arguments) if method is DENSE else self.sparse(method, threads, *arguments)
+        )
+
+
+class Case(NamedTuple):
+    """A function of one junction, with a number of samples in one dtype."""
+
+    function: Function
+    pattern: Pattern
+    batch: int
+    dtype: torch.dtype
+
+    @property
+    def samples(self) -> int:
+        """Samples that the batch counts as: the next power of two."""
+        return 1 << bucket(self.batch)
+
+    @property
+    def work(self) -> int:
+        """Multiplications, for so many samples."""
+        return self.pattern.n_edges * self.samples
+
+    @property
+    def favourite(self) -> Method:
+        """The kernels that run where nothing was measured."""
+        return Method(self.function.instruction_sets(self.dtype)[0])
+
+    @property
+    def clear_density(self) -> float:
+        """Density up to which sparse kernels surely win."""
+        scalar = self.favourite.instruction_set == "scalar"
+        return CLEAR_DENSITY_SCALAR if scalar else CLEAR_DENSITY[self.dtype]
+
+    def key(self, threads: int) -> str:
+        """Say what a measurement holds for."""
+        p = self.pattern
+        family = " ".join(p.spec[name] for name in ("family", "bank_map") if name in p.spec)
+        return (
+            f"{self.function.name} {p.n_in} -> {p.n_out} {p.block[0]}x{p.block[1]}, {family}, "
+            f"{p.n_edges} edges in {p.slots} slots, batch {self.samples}, "
+            f"{_name(self.dtype)}, {_count(threads)}"
+        )
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A method, why it was chosen, and the seconds of those that were timed.
+
+    `tuning` holds the sparse kernels' with one thread, `seconds` those of the best and of dense.
+    """
+
+    method: Method
+    reason: str
+    tuning: Seconds = field(default_factory=dict)
+    seconds: Seconds = field(default_factory=dict)
+
+
+_mode: Mode = "measured"
+
+
+@contextmanager
+def use(mode: Mode) -> Iterator[None]:
+    """Choose by measurement ("measured", the default), or always "sparse" or "dense", in the block.
+
+    With "sparse" nothing is measured and kernels follow their own rules. Raises ValueError for
+    another mode.
+    """
+    global _mode
+    if mode not in get_args(Mode):
+        raise ValueError(f"unknown mode {mode!r}; known ones: {', '.join(get_args(Mode))}")
+    before, _mode = _mode, mode
+    try:
+        yield
+    finally:
+        _mode = before
+
+
+def run(function: Function, pattern: Pattern, arguments: Arguments) -> Tensor:
+    """Return the function's value by the best method; the first argument is [batch, ...]."""
+    threads, batch, dtype = torch.get_num_threads(), arguments[0].shape[0], arguments[0].dtype
+    known: dict[Any, Method] = pattern.plan("methods", dict)
+    fixed = torch.are_deterministic_algorithms_enabled()
+    key = (function.name, bucket(batch), dtype, threads, _mode, fixed)
+    method = known.get(key)
+    if method is None:
+        case = Case(function, pattern, batch, dtype)
+        known[key] = method = decide(case, threads, arguments).method
+    return function.compute(method, threads, arguments)
+
+
+def bucket(batch: int) -> int:
+    """Return the exponent of the power of two that a batch counts as."""
+    return (batch - 1).bit_length()
+
+
+def decide(case: Case, threads: int, arguments: Arguments) -> Decision:
+    """Choose by rule where one settles it, else by a measurement, taken before or now."""
+    if _mode != "measured":
+        method = DENSE if _mode == "dense" else case.favourite
+        return Decision(method, f"planner.use({_mode!r})")
+    if case.work < LEAST_WORK:
+        return Decision(case.favourite, f"less than {LEAST_WORK:,} multiplications: not measured")
+    if torch.are_deterministic_algorithms_enabled():
+        return _ruled(case)
+    case.function.prepare(case.pattern)
+    best, tuning = _tuned(case, arguments)
+    if case.pattern.density <= case.clear_density:
+        reason = f"density at most 1/{1 / case.clear_density:g}: sparse wins in {_name(case.dtype)}"
+        return Decision(best, reason, tuning)
+    seconds = _measured(case, threads, [best, DENSE], arguments)
+    return Decision(_winner(seconds), f"measured with {_count(threads)}", tuning, seconds)
+
+
+def _ruled(case: Case) -> Decision:
+    """Choose without measuring, alike on all processors that have AMX and on all that do not."""
+    limit = RULED_DENSITY[case.dtype]
+    if case.dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported():
+        limit = RULED_DENSITY_AMX
+    dense = case.pattern.density >= limit and case.samples >= RULED_SAMPLES
+    return Decision(
+        DENSE if dense else case.favourite,
+        f"deterministic algorithms: dense from density {limit:g} and {RULED_SAMPLES} samples, "
+        f"not measured",
+    )
+
+
+def _tuned(case: Case, arguments: Arguments) -> tuple[Method, Seconds]:
+    """Choose among the sparse kernels: an instruction set, then samples per tile.
+
+    With one thread always, so that results do not depend on their number.
+    """
+    most = max(TUNED_SAMPLES, TUNED_WORK // case.pattern.n_edges)
+    cut = tuple(
+        a[:most] if isinstance(a, Tensor) and a.shape[0] == case.batch and a.dim() == 2 else a
+        for a in arguments
+    )
+    sets = [Method(name) for name in case.function.instruction_sets(case.dtype)]
+    seconds = _measured(case, 1, sets, cut) if len(sets) > 1 else {}
+    best = _winner(seconds) if seconds else case.favourite
+    tiles = [best, *(best._replace(samples=samples) for samples in case.function.samples)]
+    seconds |= _measured(case, 1, tiles, cut)
+    return _winner({method: seconds[method] for method in tiles if method in seconds}), seconds
+
+
+def _measured(
+    case: Case, threads: int, methods: list[Method], arguments: Arguments
+) -> dict[Method, float]:
+    """Return the seconds of the methods, the favourite first; those that took too long may lack.
+
+    They come from the file of this machine where they were measured before.
+    """
+    key = f"{case.key(threads)}: {' or '.join(map(str, methods))}"
+    by_name = {str(method): method for method in methods}
+    found = measurements.get(key)
+    if not found or not found.keys() <= by_name.keys():
+        runs = {
+            name: lambda method=method: case.function.compute(method, threads, arguments)
+            for name, method in by_name.items()
+        }
+        found = race(runs)
+        measurements.put(key, found)
+    return {by_name[name]: seconds for name, seconds in found.items()}
+
+
+def _winner(seconds: Seconds) -> Method:
+    """Return the fastest method, or the first unless that one is clearly faster."""
+    first, best = next(iter(seconds)), min(seconds, key=seconds.__getitem__)
+    return best if seconds[best] < MARGIN * seconds[first] else first
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _count(threads: int) -> str:
+    return f"{threads} thread{'s' * (threads != 1)}"
