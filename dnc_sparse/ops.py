@@ -5,6 +5,7 @@
 | x      | activations of the left layer              | [batch, n_in]         |
 | weight | one number per edge, in the pattern's slots | [rows, slots, bo, bi] |
 | bias   | one number per right neuron                | [n_out]               |
+| relu   | whether negative activations become zero   |                       |
 | y      | activations of the right layer             | [batch, n_out]        |
 | grad_* | gradient of the loss in *                  | as *                  |
 
@@ -28,9 +29,11 @@ from dnc_sparse.patterns import Pattern
 
 
 @torch.library.custom_op("dnc_sparse::forward", mutates_args=())
-def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: str) -> Tensor:
+def _forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, pattern: str, relu: bool = False
+) -> Tensor:
     own = _checked(pattern, x=x, weight=weight, bias=bias)
-    return _backend(x).forward(x, weight, bias, own)
+    return _backend(x).forward(x, weight, bias, own, relu)
 
 
 @torch.library.custom_op("dnc_sparse::grad_input", mutates_args=())
@@ -46,7 +49,7 @@ def _grad_weight(grad_y: Tensor, x: Tensor, pattern: str) -> Tensor:
 
 
 @_forward.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: str) -> Tensor:
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: str, relu: bool = False) -> Tensor:
     own = _checked(pattern, x=x, weight=weight, bias=bias)
     return x.new_empty(x.shape[0], own.n_out)
 
@@ -64,9 +67,13 @@ def _(grad_y: Tensor, x: Tensor, pattern: str) -> Tensor:
 
 
 def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, _, ctx.pattern = inputs
+    x, weight, _, ctx.pattern, relu = inputs
     # what no gradient needs is not kept: it may be the largest tensor of the layer
-    ctx.save_for_backward(x if weight.requires_grad else None, weight if x.requires_grad else None)
+    ctx.save_for_backward(
+        x if weight.requires_grad else None,
+        weight if x.requires_grad else None,
+        output if relu else None,
+    )
 
 
 def _save_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -82,12 +89,16 @@ def _gradients(
     pattern: Pattern | str,
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients that `forward`'s arguments need, by the given two functions."""
-    x, weight = ctx.saved_tensors
-    needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
+    x, weight, y = ctx.saved_tensors
+    if y is not None:
+        # torch.relu's own backward; detached, as y tells only signs, whose derivative is zero
+        grad_y = torch.ops.aten.threshold_backward(grad_y, y.detach(), 0)
+    needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
     return (
         grad_input(grad_y, weight, pattern) if needs_x else None,
         grad_weight(grad_y, x, pattern) if needs_weight else None,
         grad_y.sum(0) if needs_bias else None,
+        None,
         None,
     )
 
@@ -126,10 +137,11 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern, relu: bool
     ) -> Tensor:
-        _save_forward(ctx, (x, weight, bias, pattern), x)
-        return _backend(x).forward(x, weight, bias, pattern)
+        y = _backend(x).forward(x, weight, bias, pattern, relu)
+        _save_forward(ctx, (x, weight, bias, pattern, relu), y)
+        return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -154,21 +166,24 @@ def _needs_operators(*tensors: Tensor | None) -> bool:
     )
 
 
-def forward(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern) -> Tensor:
-    """Return y = x W^T + bias over the pattern's edges: [batch, n_out].
+def forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern, relu: bool = False
+) -> Tensor:
+    """Return y = x W^T + bias over the pattern's edges, through ReLU if asked: [batch, n_out].
 
-    Under autocast the operands are cast to its dtype first, float64 excepted, as torch does. Raises
-    ValueError for a wrong shape, TypeError for dtypes that differ or are not floating, RuntimeError
-    for tensors on different devices or when no backend can run.
+    ReLU and its gradients are `torch.relu`'s, at zero and NaN too. Under autocast the operands are
+    cast to its dtype first, float64 excepted, as torch does. Raises ValueError for a wrong shape,
+    TypeError for dtypes that differ or are not floating, RuntimeError for tensors on different
+    devices or when no backend can run.
     """
     if not x.is_meta and torch.is_autocast_enabled(x.device.type):
         x, weight, bias = _autocast(x, weight, bias)
     y: Tensor
     if _needs_operators(x, weight, bias):
-        y = _forward(x, weight, bias, pattern.key)
+        y = _forward(x, weight, bias, pattern.key, relu)
     else:
         _check(pattern, {"x": x, "weight": weight, "bias": bias})
-        y = _Eager.apply(x, weight, bias, pattern)  # type: ignore[no-untyped-call]
+        y = _Eager.apply(x, weight, bias, pattern, relu)  # type: ignore[no-untyped-call]
     return y
 
 

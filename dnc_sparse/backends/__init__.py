@@ -25,7 +25,12 @@ class Backend(Protocol):
     __name__: str
 
     def forward(
-        self, x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        pattern: Pattern,
+        relu: bool = False,
     ) -> Tensor: ...
 
     def grad_input(self, grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor: ...

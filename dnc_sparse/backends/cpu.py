@@ -89,8 +89,10 @@ def use_instruction_set(name: str) -> Iterator[None]:
         _forced = before
 
 
-def forward(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern) -> Tensor:
-    """Return y = x W^T + bias: [batch, n_out]."""
+def forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern, relu: bool = False
+) -> Tensor:
+    """Return y = x W^T + bias, negative ones as zero with `relu`: [batch, n_out]."""
     x, weight = x.resolve_neg(), _packed(weight)
     bias = None if bias is None else _packed(bias)
     y = x.new_empty(x.shape[0], pattern.n_out)
@@ -99,7 +101,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern) ->
         *_matrix(x),
         weight.data_ptr(),
         0 if bias is None else bias.data_ptr(),
-        False,
+        relu,
         *_result(y),
     )
     return y
