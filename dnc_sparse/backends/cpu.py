@@ -93,36 +93,58 @@ def forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern, relu: bool = False
 ) -> Tensor:
     """Return y = x W^T + bias, negative ones as zero with `relu`: [batch, n_out]."""
-    x, weight = x.resolve_neg(), _packed(weight)
+    x, weight = _plain(x), _packed(weight)
     bias = None if bias is None else _packed(bias)
-    y = x.new_empty(x.shape[0], pattern.n_out)
+    batch, n_out = x.shape[0], pattern.n_out
+    y = x.new_empty(batch, n_out)
     _plan(pattern).forward(
-        *_mode(x),
-        *_matrix(x),
+        active_instruction_set(),
+        _dtype(x.dtype),
+        x.data_ptr(),
+        *x.stride(),
         weight.data_ptr(),
         0 if bias is None else bias.data_ptr(),
         relu,
-        *_result(y),
+        y.data_ptr(),
+        n_out,
+        batch,
+        0,
+        torch.get_num_threads(),
     )
     return y
 
 
 def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
     """Return grad_y W: [batch, n_in]."""
-    grad_y, weight = grad_y.resolve_neg(), _packed(weight)
-    grad_x = grad_y.new_empty(grad_y.shape[0], pattern.n_in)
-    _plan(pattern).grad_input(*_mode(grad_y), *_matrix(grad_y), weight.data_ptr(), *_result(grad_x))
+    grad_y, weight = _plain(grad_y), _packed(weight)
+    batch, n_in = grad_y.shape[0], pattern.n_in
+    grad_x = grad_y.new_empty(batch, n_in)
+    _plan(pattern).grad_input(
+        active_instruction_set(),
+        _dtype(grad_y.dtype),
+        grad_y.data_ptr(),
+        *grad_y.stride(),
+        weight.data_ptr(),
+        grad_x.data_ptr(),
+        n_in,
+        batch,
+        0,
+        torch.get_num_threads(),
+    )
     return grad_x
 
 
 def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     """Return each edge's share of grad_y^T x, zero in empty slots: [rows, slots, bo, bi]."""
-    grad_y, x = grad_y.resolve_neg(), x.resolve_neg()
+    grad_y, x = _plain(grad_y), _plain(x)
     grad = x.new_empty(pattern.weight_shape)
     _plan(pattern).grad_weight(
-        *_mode(x),
-        *_matrix(grad_y),
-        *_matrix(x),
+        active_instruction_set(),
+        _dtype(x.dtype),
+        grad_y.data_ptr(),
+        *grad_y.stride(),
+        x.data_ptr(),
+        *x.stride(),
         grad.data_ptr(),
         x.shape[0],
         0,
@@ -137,18 +159,16 @@ def _plan(pattern: Pattern):  # type: ignore[no-untyped-def]
     )
 
 
-def _mode(x: Tensor) -> tuple[str, object]:
-    return active_instruction_set(), getattr(_module().DType, DTYPES[x.dtype])
+@cache
+def _dtype(dtype: torch.dtype) -> object:
+    return getattr(_module().DType, DTYPES[dtype])
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    # a negation that torch keeps as a mark on the tensor is not in its memory
+    return tensor.resolve_neg() if tensor.is_neg() else tensor
 
 
 def _packed(tensor: Tensor) -> Tensor:
-    # a negation that torch keeps as a mark on the tensor is not in its memory
-    return tensor.resolve_neg().contiguous()
-
-
-def _matrix(x: Tensor) -> tuple[int, int, int]:
-    return x.data_ptr(), x.stride(0), x.stride(1)
-
-
-def _result(y: Tensor) -> tuple[int, int, int, int, int]:
-    return y.data_ptr(), y.shape[1], y.shape[0], 0, torch.get_num_threads()
+    tensor = _plain(tensor)
+    return tensor if tensor.is_contiguous() else tensor.contiguous()

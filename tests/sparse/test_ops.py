@@ -15,9 +15,10 @@ from support import (
     small_integers,
 )
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
 
-from dnc_sparse import ops
-from dnc_sparse.backends import reference
+from dnc_sparse import backends, ops
+from dnc_sparse.backends import cpu, reference
 from dnc_sparse.patterns import Pattern
 
 PATTERNS = {
@@ -144,6 +145,19 @@ def test_autocast_uses_the_dtype_of_the_user(device_dtype: torch.dtype, relu: bo
     assert weight.grad.dtype == torch.float32
 
 
+def test_compiled_under_autocast() -> None:
+    pattern = PATTERNS["balanced"]
+    case = normals(pattern, 9, torch.float32)
+
+    def call(x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return ops.forward(x, case.weight, case.bias, pattern)
+
+    y = torch.compile(call, fullgraph=True, backend="aot_eager")(case.x)
+    assert y.dtype == torch.bfloat16
+    assert torch.equal(y, call(case.x))
+
+
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_full_graph_compilation(dynamic: bool, fused: bool) -> None:
@@ -248,6 +262,16 @@ def wrong_calls() -> dict[str, tuple[object, type[Exception], str]]:
             ValueError,
             rf"^x must be \[batch, 4\] {shape}\[3, 5\]$",
         ),
+        "x of no dimension": (
+            lambda: ops.forward(torch.zeros(()), weight, bias, p),
+            ValueError,
+            rf"^x must be \[batch, 4\] {shape}\[\]$",
+        ),
+        "x of one dimension": (
+            lambda: ops.forward(torch.zeros(4), weight, bias, p),
+            ValueError,
+            rf"^x must be \[batch, 4\] {shape}\[4\]$",
+        ),
         "x of three dimensions": (
             lambda: ops.forward(torch.zeros(3, 2, 4), weight, bias, p),
             ValueError,
@@ -322,6 +346,45 @@ def test_eager_path_equals_the_operators(monkeypatch: pytest.MonkeyPatch) -> Non
     half = len(results) // 2
     for eager, registered in zip(results[:half], results[half:], strict=True):
         assert all(map(torch.equal, eager, registered))
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_without_gradients_the_result_is_the_same(relu: bool) -> None:
+    pattern = PATTERNS["balanced"]
+    case = normals(pattern, 9, torch.float32)
+    arguments = (case.x, case.weight.requires_grad_(), case.bias, pattern, relu)
+    y = ops.forward(*arguments)
+    assert y.requires_grad
+    with torch.no_grad():
+        assert torch.equal(ops.forward(*arguments), y)
+    case.weight.requires_grad_(False)
+    frozen = ops.forward(*arguments)
+    assert not frozen.requires_grad
+    assert torch.equal(frozen, y)
+
+
+# torch scripts its own formulas on the first dual tensor
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("grad", [False, True])
+def test_forward_mode_is_refused(grad: bool) -> None:
+    pattern = PATTERNS["balanced"]
+    case = normals(pattern, 9, torch.float32)
+    with torch.set_grad_enabled(grad), forward_ad.dual_level():
+        x = forward_ad.make_dual(case.x, torch.ones_like(case.x))
+        with pytest.raises(NotImplementedError, match=r"^You must implement the jvp function"):
+            ops.forward(x, case.weight, None, pattern)
+
+
+def test_gradients_come_from_the_backend_of_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    pattern = PATTERNS["balanced"]
+    case = normals(pattern, 9, torch.float32)
+    inputs = [t.requires_grad_() for t in (case.x, case.weight, case.bias)]
+    with backends.use_backend("reference"):
+        y = ops.forward(*inputs, pattern)
+    for name in ("grad_input", "grad_weight"):
+        monkeypatch.setattr(cpu, name, lambda *_: pytest.fail("another backend"))
+    y.backward(case.grad_y)
+    assert all(t.grad is not None for t in inputs)
 
 
 def test_fake_tensors_reach_no_kernel() -> None:
