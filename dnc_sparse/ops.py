@@ -5,6 +5,7 @@
 | x      | activations of the left layer              | [batch, n_in]         |
 | weight | one number per edge, in the pattern's slots | [rows, slots, bo, bi] |
 | bias   | one number per right neuron                | [n_out]               |
+| relu   | whether negative activations become zero   |                       |
 | y      | activations of the right layer             | [batch, n_out]        |
 | grad_* | gradient of the loss in *                  | as *                  |
 
@@ -22,15 +23,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from dnc_sparse import backends
 from dnc_sparse.patterns import Pattern
 
 
 @torch.library.custom_op("dnc_sparse::forward", mutates_args=())
-def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: str) -> Tensor:
+def _forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, pattern: str, relu: bool = False
+) -> Tensor:
     own = _checked(pattern, x=x, weight=weight, bias=bias)
-    return _backend(x).forward(x, weight, bias, own)
+    return _backend(x).forward(x, weight, bias, own, relu)
 
 
 @torch.library.custom_op("dnc_sparse::grad_input", mutates_args=())
@@ -46,7 +50,7 @@ def _grad_weight(grad_y: Tensor, x: Tensor, pattern: str) -> Tensor:
 
 
 @_forward.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: str) -> Tensor:
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: str, relu: bool = False) -> Tensor:
     own = _checked(pattern, x=x, weight=weight, bias=bias)
     return x.new_empty(x.shape[0], own.n_out)
 
@@ -64,9 +68,13 @@ def _(grad_y: Tensor, x: Tensor, pattern: str) -> Tensor:
 
 
 def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, _, ctx.pattern = inputs
+    x, weight, _, ctx.pattern, relu = inputs
     # what no gradient needs is not kept: it may be the largest tensor of the layer
-    ctx.save_for_backward(x if weight.requires_grad else None, weight if x.requires_grad else None)
+    ctx.save_for_backward(
+        x if weight.requires_grad else None,
+        weight if x.requires_grad else None,
+        output if relu else None,
+    )
 
 
 def _save_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -81,19 +89,21 @@ def _gradients(
     grad_weight: Callable[..., Tensor],
     pattern: Pattern | str,
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradients that `forward`'s arguments need, by the given two functions."""
-    x, weight = ctx.saved_tensors
-    needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
+    """Return the needed ones of the gradients in x, weight and bias, by the two functions."""
+    x, weight, y = ctx.saved_tensors
+    if y is not None:
+        # torch.relu's own backward; detached, as y tells only signs, whose derivative is zero
+        grad_y = torch.ops.aten.threshold_backward(grad_y, y.detach(), 0)
+    needs = ctx.needs_input_grad
     return (
-        grad_input(grad_y, weight, pattern) if needs_x else None,
-        grad_weight(grad_y, x, pattern) if needs_weight else None,
-        grad_y.sum(0) if needs_bias else None,
-        None,
+        grad_input(grad_y, weight, pattern) if needs[0] else None,
+        grad_weight(grad_y, x, pattern) if needs[1] else None,
+        grad_y.sum(0) if needs[2] else None,
     )
 
 
 def _backward_of_forward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-    return _gradients(ctx, grad_y, _grad_input, _grad_weight, ctx.pattern)
+    return *_gradients(ctx, grad_y, _grad_input, _grad_weight, ctx.pattern), None, None
 
 
 def _backward_of_grad_input(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -126,49 +136,78 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        pattern: Pattern,
+        relu: bool,
+        backend: backends.Backend,
     ) -> Tensor:
-        _save_forward(ctx, (x, weight, bias, pattern), x)
-        return _backend(x).forward(x, weight, bias, pattern)
+        y = backend.forward(x, weight, bias, pattern, relu)
+        _save_forward(ctx, (x, weight, bias, pattern, relu), y)
+        ctx.backend = backend
+        return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (grad_y,) = grads
         if torch.is_grad_enabled():
             # somebody wants second derivatives, which only operators have
-            return _gradients(ctx, grad_y, _grad_input, _grad_weight, ctx.pattern.key)
-        backend = _backend(grad_y)
-        return _gradients(ctx, grad_y, backend.grad_input, backend.grad_weight, ctx.pattern)
+            own = _gradients(ctx, grad_y, _grad_input, _grad_weight, ctx.pattern.key)
+        else:
+            backend = ctx.backend
+            own = _gradients(ctx, grad_y, backend.grad_input, backend.grad_weight, ctx.pattern)
+        return *own, None, None, None
 
 
+# `_Eager.apply` without its search for transforms, which `_needs_operators` has excluded
+_eager = super(torch.autograd.Function, _Eager).apply
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
-def _needs_operators(*tensors: Tensor | None) -> bool:
+def _needs_operators(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether a compiler, an exporter, a transform or a tensor subclass looks at each operator."""
     return (
         torch.compiler.is_compiling()
-        or any(t is not None and (type(t) not in _PLAIN or t.is_meta) for t in tensors)
+        or type(x) not in _PLAIN
+        or type(weight) not in _PLAIN
+        or (bias is not None and type(bias) not in _PLAIN)
+        or x.is_meta
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._are_functorch_transforms_active()
     )
 
 
-def forward(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern) -> Tensor:
-    """Return y = x W^T + bias over the pattern's edges: [batch, n_out].
+def _needs_gradient(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether autograd has to know of the call; forward mode, which we lack, to refuse it."""
+    return (
+        torch.is_grad_enabled()
+        and (x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad))
+    ) or forward_ad._current_level >= 0
 
-    Under autocast the operands are cast to its dtype first, float64 excepted, as torch does. Raises
-    ValueError for a wrong shape, TypeError for dtypes that differ or are not floating, RuntimeError
-    for tensors on different devices or when no backend can run.
+
+def forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern, relu: bool = False
+) -> Tensor:
+    """Return y = x W^T + bias over the pattern's edges, through ReLU if asked: [batch, n_out].
+
+    ReLU and its gradients are `torch.relu`'s, at zero and NaN too. Under autocast the operands are
+    cast to its dtype first, float64 excepted, as torch does. Raises ValueError for a wrong shape,
+    TypeError for dtypes that differ or are not floating, RuntimeError for tensors on different
+    devices or when no backend can run.
     """
-    if not x.is_meta and torch.is_autocast_enabled(x.device.type):
+    if torch._C._is_any_autocast_enabled():
         x, weight, bias = _autocast(x, weight, bias)
     y: Tensor
     if _needs_operators(x, weight, bias):
-        y = _forward(x, weight, bias, pattern.key)
-    else:
-        _check(pattern, {"x": x, "weight": weight, "bias": bias})
-        y = _Eager.apply(x, weight, bias, pattern)  # type: ignore[no-untyped-call]
+        y = _forward(x, weight, bias, pattern.key, relu)
+        return y
+    _check(pattern, {"x": x, "weight": weight, "bias": bias})
+    backend = _backend(x)
+    if not _needs_gradient(x, weight, bias):
+        return backend.forward(x, weight, bias, pattern, relu)
+    y = _eager(x, weight, bias, pattern, relu, backend)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -191,15 +230,15 @@ def _backend(x: Tensor) -> backends.Backend:
     return backends.select(x.device.type, x.dtype)
 
 
-def _autocast(*tensors: Tensor | None) -> list[Any]:
+def _autocast(x: Tensor, *others: Tensor | None) -> tuple[Any, ...]:
     # register_autocast would fix one dtype at import; the user's choice is read here instead
-    first = tensors[0]
-    assert first is not None
-    dtype = torch.get_autocast_dtype(first.device.type)
-    return [
+    if x.is_meta or not torch.is_autocast_enabled(x.device.type):
+        return x, *others
+    dtype = torch.get_autocast_dtype(x.device.type)
+    return tuple(
         t.to(dtype) if t is not None and t.is_floating_point() and t.dtype != torch.float64 else t
-        for t in tensors
-    ]
+        for t in (x, *others)
+    )
 
 
 def _checked(key: str, **tensors: Tensor | None) -> Pattern:
@@ -211,38 +250,50 @@ def _checked(key: str, **tensors: Tensor | None) -> Pattern:
 
 def _check(pattern: Pattern, tensors: dict[str, Tensor | None]) -> None:
     """Compare shapes, dtypes and devices; those of the first tensor set the rule."""
-    shapes = {
-        "x": (pattern.n_in,),
-        "grad_y": (pattern.n_out,),
+    first_name, first = next(iter(tensors.items()))
+    assert first is not None
+    dtype, device, shape = first.dtype, first.device, first.shape
+    if not dtype.is_floating_point:
+        raise TypeError(f"{first_name} must be floating point, got {dtype}")
+    shapes = _shapes(pattern, shape[0] if shape else None)
+    for name, tensor in tensors.items():
+        if tensor is not None and not (
+            tensor.shape == shapes[name]
+            and tensor.layout == torch.strided
+            and tensor.dtype == dtype
+            and tensor.device == device
+        ):
+            raise _misfit(pattern, name, tensor, first_name, first)
+
+
+def _shapes(pattern: Pattern, batch: Any) -> dict[str, tuple[Any, ...]]:
+    return {
+        "x": (batch, pattern.n_in),
+        "grad_y": (batch, pattern.n_out),
         "weight": pattern.weight_shape,
         "bias": (pattern.n_out,),
     }
-    first_name, first = next(iter(tensors.items()))
-    assert first is not None
-    if not first.dtype.is_floating_point:
-        raise TypeError(f"{first_name} must be floating point, got {first.dtype}")
-    for name, tensor in tensors.items():
-        if tensor is None:
-            continue
-        batched = name in ("x", "grad_y")
-        if tensor.dim() != len(shapes[name]) + batched or tensor.shape[batched:] != shapes[name]:
-            shape = ["batch"] * batched + [str(size) for size in shapes[name]]
-            raise ValueError(
-                f"{name} must be [{', '.join(shape)}] for {pattern!r}, got {list(tensor.shape)}"
-            )
-        if tensor.layout != torch.strided:
-            raise TypeError(
-                f"{name} must be an ordinary tensor, got {tensor.layout}; to_dense() it"
-            )
-        if tensor.dtype != first.dtype:
-            raise TypeError(
-                f"{name} is {tensor.dtype} but {first_name} is {first.dtype}; "
-                f"convert one, or run under torch.autocast"
-            )
-        if tensor.device != first.device:
-            raise RuntimeError(
-                f"{name} is on {tensor.device} but {first_name} is on {first.device}; "
-                f"move both to one device"
-            )
-        if name == "grad_y" and tensor.shape[0] != first.shape[0]:
-            raise ValueError(f"x has batch {first.shape[0]} but grad_y has batch {tensor.shape[0]}")
+
+
+def _misfit(
+    pattern: Pattern, name: str, tensor: Tensor, first_name: str, first: Tensor
+) -> Exception:
+    """Say what is wrong with a tensor that `_check` refuses beside the first one."""
+    shape = _shapes(pattern, "batch")[name]
+    batched = shape[0] == "batch"
+    if tensor.dim() != len(shape) or tensor.shape[batched:] != shape[batched:]:
+        wanted = ", ".join(map(str, shape))
+        return ValueError(f"{name} must be [{wanted}] for {pattern!r}, got {list(tensor.shape)}")
+    if tensor.layout != torch.strided:
+        return TypeError(f"{name} must be an ordinary tensor, got {tensor.layout}; to_dense() it")
+    if tensor.dtype != first.dtype:
+        return TypeError(
+            f"{name} is {tensor.dtype} but {first_name} is {first.dtype}; "
+            f"convert one, or run under torch.autocast"
+        )
+    if tensor.device != first.device:
+        return RuntimeError(
+            f"{name} is on {tensor.device} but {first_name} is on {first.device}; "
+            f"move both to one device"
+        )
+    return ValueError(f"x has batch {first.shape[0]} but {name} has batch {tensor.shape[0]}")

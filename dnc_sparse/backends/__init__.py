@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -25,7 +26,12 @@ class Backend(Protocol):
     __name__: str
 
     def forward(
-        self, x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        pattern: Pattern,
+        relu: bool = False,
     ) -> Tensor: ...
 
     def grad_input(self, grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor: ...
@@ -78,11 +84,17 @@ def select(device: str, dtype: torch.dtype) -> Backend:
 
     Raises RuntimeError, with each reason, when the named one or every candidate states one.
     """
-    if _forced is not None:
-        reason = BACKENDS[_forced].unavailable(device, dtype)
+    return _selected(_forced, device, dtype)
+
+
+# for small layers asking again takes a good part of a call; no reason changes while a process runs
+@cache
+def _selected(forced: str | None, device: str, dtype: torch.dtype) -> Backend:
+    if forced is not None:
+        reason = BACKENDS[forced].unavailable(device, dtype)
         if reason is None:
-            return BACKENDS[_forced]
-        raise RuntimeError(f"backend {_forced!r} cannot run here: {reason}")
+            return BACKENDS[forced]
+        raise RuntimeError(f"backend {forced!r} cannot run here: {reason}")
     reasons = []
     for name in PREFERENCE.get(device, ANY_DEVICE):
         reason = BACKENDS[name].unavailable(device, dtype)

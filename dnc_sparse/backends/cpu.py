@@ -94,9 +94,11 @@ def use_instruction_set(name: str) -> Iterator[None]:
         _forced = before
 
 
-def forward(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern) -> Tensor:
-    """Return y = x W^T + bias: [batch, n_out]."""
-    return _run(FORWARD, pattern, x, weight, bias, pattern)
+def forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern, relu: bool = False
+) -> Tensor:
+    """Return y = x W^T + bias, negative ones as zero with `relu`: [batch, n_out]."""
+    return _run(FORWARD, pattern, x, weight, bias, pattern, relu)
 
 
 def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
@@ -124,18 +126,29 @@ def _run(function: Function, pattern: Pattern, *arguments: Any) -> Tensor:
 
 
 def _forward(
-    method: Method, threads: int, x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern
+    method: Method,
+    threads: int,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    pattern: Pattern,
+    relu: bool,
 ) -> Tensor:
-    x, weight = x.resolve_neg(), _packed(weight)
+    x, weight = _plain(x), _packed(weight)
     bias = None if bias is None else _packed(bias)
-    y = x.new_empty(x.shape[0], pattern.n_out)
+    batch, n_out = x.shape[0], pattern.n_out
+    y = x.new_empty(batch, n_out)
     _plan(pattern).forward(
-        *_mode(method, x),
-        *_matrix(x),
+        method.instruction_set,
+        _dtype(x.dtype),
+        x.data_ptr(),
+        *x.stride(),
         weight.data_ptr(),
         0 if bias is None else bias.data_ptr(),
-        False,
-        *_result(y),
+        relu,
+        y.data_ptr(),
+        n_out,
+        batch,
         method.samples,
         threads,
     )
@@ -145,13 +158,18 @@ def _forward(
 def _grad_input(
     method: Method, threads: int, grad_y: Tensor, weight: Tensor, pattern: Pattern
 ) -> Tensor:
-    grad_y, weight = grad_y.resolve_neg(), _packed(weight)
-    grad_x = grad_y.new_empty(grad_y.shape[0], pattern.n_in)
+    grad_y, weight = _plain(grad_y), _packed(weight)
+    batch, n_in = grad_y.shape[0], pattern.n_in
+    grad_x = grad_y.new_empty(batch, n_in)
     _plan(pattern).grad_input(
-        *_mode(method, grad_y),
-        *_matrix(grad_y),
+        method.instruction_set,
+        _dtype(grad_y.dtype),
+        grad_y.data_ptr(),
+        *grad_y.stride(),
         weight.data_ptr(),
-        *_result(grad_x),
+        grad_x.data_ptr(),
+        n_in,
+        batch,
         method.samples,
         threads,
     )
@@ -161,12 +179,15 @@ def _grad_input(
 def _grad_weight(
     method: Method, threads: int, grad_y: Tensor, x: Tensor, pattern: Pattern
 ) -> Tensor:
-    grad_y, x = grad_y.resolve_neg(), x.resolve_neg()
+    grad_y, x = _plain(grad_y), _plain(x)
     grad = x.new_empty(pattern.weight_shape)
     _plan(pattern).grad_weight(
-        *_mode(method, x),
-        *_matrix(grad_y),
-        *_matrix(x),
+        method.instruction_set,
+        _dtype(x.dtype),
+        grad_y.data_ptr(),
+        *grad_y.stride(),
+        x.data_ptr(),
+        *x.stride(),
         grad.data_ptr(),
         x.shape[0],
         method.samples,
@@ -181,21 +202,19 @@ def _plan(pattern: Pattern):  # type: ignore[no-untyped-def]
     )
 
 
-def _mode(method: Method, x: Tensor) -> tuple[str, object]:
-    return method.instruction_set, getattr(_module().DType, DTYPES[x.dtype])
+@cache
+def _dtype(dtype: torch.dtype) -> object:
+    return getattr(_module().DType, DTYPES[dtype])
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    # a negation that torch keeps as a mark on the tensor is not in its memory
+    return tensor.resolve_neg() if tensor.is_neg() else tensor
 
 
 def _packed(tensor: Tensor) -> Tensor:
-    # a negation that torch keeps as a mark on the tensor is not in its memory
-    return tensor.resolve_neg().contiguous()
-
-
-def _matrix(x: Tensor) -> tuple[int, int, int]:
-    return x.data_ptr(), x.stride(0), x.stride(1)
-
-
-def _result(y: Tensor) -> tuple[int, int, int]:
-    return y.data_ptr(), y.shape[1], y.shape[0]
+    tensor = _plain(tensor)
+    return tensor if tensor.is_contiguous() else tensor.contiguous()
 
 
 FORWARD = Function("forward", _forward, dense.forward, _plan, (32, 64, 128, 256), rivals)

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -55,6 +56,7 @@ class Method(NamedTuple):
 
 
 DENSE = Method("dense")
+_kernels = cache(Method)
 Seconds = Mapping[Method, float]
 
 
@@ -73,6 +75,10 @@ class Function:
     prepare: Callable[[Pattern], object]
     samples: tuple[int, ...]
     instruction_sets: Callable[[torch.dtype], tuple[str, ...]]
+
+    def favourite(self, dtype: torch.dtype) -> Method:
+        """Return the kernels that run where nothing was measured."""
+        return _kernels(self.instruction_sets(dtype)[0])
 
     def compute(self, method: Method, threads: int, arguments: Arguments) -> Tensor:
         """Return the function's value by a method."""
@@ -102,7 +108,7 @@ class Case(NamedTuple):
     @property
     def favourite(self) -> Method:
         """The kernels that run where nothing was measured."""
-        return Method(self.function.instruction_sets(self.dtype)[0])
+        return self.function.favourite(self.dtype)
 
     @property
     def clear_density(self) -> float:
@@ -157,6 +163,8 @@ def use(mode: Mode) -> Iterator[None]:
 def run(function: Function, pattern: Pattern, arguments: Arguments) -> Tensor:
     """Return the function's value by the best method; the first argument is [batch, ...]."""
     threads, batch, dtype = torch.get_num_threads(), arguments[0].shape[0], arguments[0].dtype
+    if _mode == "measured" and pattern.n_edges * batch < LEAST_WORK // 2:
+        return function.sparse(function.favourite(dtype), threads, *arguments)
     known: dict[Any, Method] = pattern.plan("methods", dict)
     fixed = torch.are_deterministic_algorithms_enabled()
     key = (function.name, bucket(batch), dtype, threads, _mode, fixed)

@@ -19,9 +19,12 @@ def unavailable(device: str | None = None, dtype: torch.dtype | None = None) -> 
     return None
 
 
-def forward(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern) -> Tensor:
-    """Return y = x W^T + bias: [batch, n_out]."""
-    return torch.nn.functional.linear(x, dense_weight(weight, pattern), bias)
+def forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern, relu: bool = False
+) -> Tensor:
+    """Return y = x W^T + bias, negative ones as zero with `relu`: [batch, n_out]."""
+    y = torch.nn.functional.linear(x, dense_weight(weight, pattern), bias)
+    return y.relu_() if relu else y
 
 
 def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:

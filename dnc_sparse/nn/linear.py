@@ -32,6 +32,7 @@ class SparseLinear(nn.Module):
     `block`, `seed` and any further `options` choose among patterns as in `patterns.nearest`.
     `init_fan_in` says which fan-in sets the initial weights' spread: the edges a neuron really has
     ("sparse", the default) or n_in, the rule of the pre-defined sparsity papers ("dense").
+    With `relu` negative outputs become zero, as by an `nn.ReLU` after the layer, in the same pass.
 
     A `state_dict` holds weight, bias and a record of the pattern; loading weights of another
     pattern is an error. Slots that an irregular pattern leaves empty hold zeros and get zero
@@ -57,6 +58,7 @@ class SparseLinear(nn.Module):
         family: str = "auto",
         seed: int = 0,
         init_fan_in: FanIn = "sparse",
+        relu: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         **options: Any,
@@ -75,6 +77,7 @@ class SparseLinear(nn.Module):
             )
         self.pattern = pattern
         self.init_fan_in: FanIn = init_fan_in
+        self.relu = relu
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         self.weight = nn.Parameter(torch.empty(pattern.weight_shape, **place))
         self.register_parameter("bias", nn.Parameter(torch.empty(n_out, **place)) if bias else None)
@@ -116,19 +119,19 @@ class SparseLinear(nn.Module):
         Raises as `ops.forward`.
         """
         if x.dim() == 2:
-            return ops.forward(x, self.weight, self.bias, self.pattern)
+            return ops.forward(x, self.weight, self.bias, self.pattern, self.relu)
         rows = x.flatten(0, -2) if x.dim() > 2 else x.reshape(1, -1)
-        y = ops.forward(rows, self.weight, self.bias, self.pattern)
+        y = ops.forward(rows, self.weight, self.bias, self.pattern, self.relu)
         return y.reshape(*x.shape[:-1], self.pattern.n_out)
 
     def extra_repr(self) -> str:
-        """Sizes, density and pattern family for `repr`."""
+        """Sizes, density, pattern family and what comes after the product, for `repr`."""
         pattern, (bo, bi) = self.pattern, self.pattern.block
         block = "" if (bo, bi) == (1, 1) else f", block={bo}x{bi}"
         return (
             f"{pattern.n_in}, {pattern.n_out}, density={pattern.density:.4g}, "
             f"fan_in={pattern.fan_in}, family={pattern.spec['family']}{block}, "
-            f"bias={self.bias is not None}"
+            f"bias={self.bias is not None}{', relu=True' * self.relu}"
         )
 
     @classmethod
@@ -152,7 +155,10 @@ class SparseLinear(nn.Module):
         return layer
 
     def to_dense(self) -> nn.Linear:
-        """Return an `nn.Linear` that computes the same: zero weights where there is no edge."""
+        """Return an `nn.Linear` with the same weights, zero where there is no edge.
+
+        It computes what this layer does, but for `relu`: an `nn.ReLU` has to follow it then.
+        """
         # on the meta device nothing is drawn, so the global random state stays as it is
         linear = nn.Linear(
             *(self.in_features, self.out_features, self.bias is not None),
@@ -166,10 +172,13 @@ class SparseLinear(nn.Module):
         return linear
 
     @classmethod
-    def from_state_dict(cls, state: Mapping[str, Tensor], prefix: str = "") -> SparseLinear:
+    def from_state_dict(
+        cls, state: Mapping[str, Tensor], prefix: str = "", *, relu: bool = False
+    ) -> SparseLinear:
         """Rebuild a layer, its pattern included, from its own `state_dict`.
 
-        `prefix` selects the layer inside a larger model's state, such as "net.0.".
+        `prefix` selects the layer inside a larger model's state, such as "net.0."; a state does
+        not tell whether the layer had `relu`.
 
         Raises ValueError when the weight or the pattern record is missing or damaged.
         """
@@ -183,6 +192,7 @@ class SparseLinear(nn.Module):
             *(pattern.n_in, pattern.n_out),
             pattern=pattern,
             bias=prefix + "bias" in state,
+            relu=relu,
             device=weight.device,
             dtype=weight.dtype,
         )

@@ -25,6 +25,7 @@ class SparseMLP(nn.Module):
     the papers call fully connected. Every other junction is a `SparseLinear` whose pattern has its
     own seed, drawn from `seed`. `family`, `block`, `init_fan_in` and `options` go to each of them.
     `activation` makes the one module that all hidden layers use, `dropout` acts on its output.
+    When it makes an `nn.ReLU`, sparse junctions apply that themselves (`SparseLinear(relu=True)`).
 
     Raises ValueError for fewer than two sizes, not exactly one of density, fan_out and fan_in, or
     another count of numbers than there are junctions.
@@ -68,20 +69,29 @@ class SparseMLP(nn.Module):
             )
         shared = {"family": family, "block": block, **options}
         seeds = junction_seeds(seed, count)
+        made = activation()
+        # a subclass may do something else
+        fused = [type(made) is nn.ReLU] * (count - 1) + [False]
         self.junctions = nn.ModuleList(
-            _junction(n_in, n_out, name, degree, {"seed": junction_seed, **shared}, init_fan_in)
-            for n_in, n_out, degree, junction_seed in zip(
-                self.sizes[:-1], self.sizes[1:], value, seeds, strict=True
+            _junction(
+                *(n_in, n_out, name, degree, {"seed": junction_seed, **shared}),
+                {"init_fan_in": init_fan_in, "relu": relu},
+            )
+            for n_in, n_out, degree, junction_seed, relu in zip(
+                self.sizes[:-1], self.sizes[1:], value, seeds, fused, strict=True
             )
         )
-        self.activation = activation()
+        self.activation = made
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the last junction's output, without activation: [..., sizes[-1]]."""
         *hidden, last = self.junctions
         for junction in hidden:
-            x = self.dropout(self.activation(junction(x)))
+            x = junction(x)
+            if not (isinstance(junction, SparseLinear) and junction.relu):
+                x = self.activation(x)
+            x = self.dropout(x)
         y: Tensor = last(x)
         return y
 
@@ -116,7 +126,12 @@ def junction_seeds(seed: int, count: int) -> list[int]:
 
 
 def _junction(
-    n_in: int, n_out: int, name: str, degree: float, choice: dict[str, Any], init_fan_in: FanIn
+    n_in: int,
+    n_out: int,
+    name: str,
+    degree: float,
+    choice: dict[str, Any],
+    layer: dict[str, Any],
 ) -> nn.Module:
     # known to be full before a pattern with every edge is drawn, which is slow and large
     if degree == {"density": 1, "fan_out": n_out, "fan_in": n_in}[name]:
@@ -124,4 +139,4 @@ def _junction(
     pattern = nearest(n_in, n_out, **(choice | {name: degree}))
     if pattern.density == 1:
         return nn.Linear(n_in, n_out)
-    return SparseLinear(n_in, n_out, pattern=pattern, init_fan_in=init_fan_in)
+    return SparseLinear(n_in, n_out, pattern=pattern, **layer)

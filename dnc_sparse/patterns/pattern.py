@@ -96,7 +96,7 @@ class Pattern:
         """Block slots per row, padding included."""
         return int(self.sources.shape[1])
 
-    @property
+    @cached_property
     def weight_shape(self) -> tuple[int, int, int, int]:
         """Shape of the weight tensor: (rows, slots, bo, bi)."""
         return (self.rows, self.slots, *self.block)
@@ -181,9 +181,10 @@ class Pattern:
 
     def plan(self, key: Any, build: Callable[[], T]) -> T:
         """Return what a backend derived from this pattern under `key`, building it once."""
-        if key not in self._plans:
-            self._plans[key] = build()
-        plan: T = self._plans[key]
+        try:
+            plan: T = self._plans[key]
+        except KeyError:
+            plan = self._plans[key] = build()
         return plan
 
     def plot(self, ax: Axes | None = None) -> Axes:

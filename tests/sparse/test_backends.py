@@ -193,6 +193,7 @@ def test_no_backend_lists_every_reason() -> None:
 
 def test_backend_without_its_module_states_how_to_build_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "_compiled", lambda: None)
+    monkeypatch.setattr(backends, "_selected", backends._selected.__wrapped__)
     assert backends.select("cpu", torch.float32) is reference
     message = r"^backend 'cpu' cannot run here: dnc_sparse._cpu was not built .*run `make dev`"
     with pytest.raises(RuntimeError, match=message), backends.use_backend("cpu"):

@@ -49,6 +49,20 @@ def test_describes_itself() -> None:
     assert "family=clash_free, bias=True" in repr(SparseLinear(16, 8, 0.5))
 
 
+@pytest.mark.parametrize("shape", [(7, 16), (2, 3, 16), (16,)])
+def test_relu_is_that_of_a_module_after_the_layer(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    layer = SparseLinear(16, 8, 0.5, relu=True, dtype=torch.float64)
+    x = torch.randn(shape, dtype=torch.float64)
+    y = layer(x)
+    assert (y == 0).any()
+    torch.testing.assert_close(y, torch.relu(masked_dense(layer, x)))
+    assert repr(layer).endswith("bias=True, relu=True)")
+    assert SparseLinear.from_dense(layer.to_dense(), 0.5, relu=True).relu
+    again = SparseLinear.from_state_dict(layer.state_dict(), relu=True)
+    assert torch.equal(again(x), y)
+
+
 @pytest.mark.parametrize("degree", [{"density": 0.25}, {"fan_in": 16}, {"fan_out": 8}])
 def test_every_way_to_ask_for_a_pattern_gives_the_same(degree: dict[str, float]) -> None:
     layer = SparseLinear(64, 32, **degree, kind=2, seed=5)  # type: ignore[arg-type]

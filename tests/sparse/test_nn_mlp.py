@@ -47,6 +47,58 @@ def test_forward_is_activation_between_junctions_and_none_after_the_last() -> No
     assert model.train()(x).shape == (2, 3, 4)
 
 
+def unfused(model: SparseMLP) -> nn.Sequential:
+    """Return the same network with its activations as modules; its weights are shared."""
+    layers: list[nn.Module] = []
+    for junction in model.junctions:
+        if isinstance(junction, SparseLinear):
+            linear = SparseLinear(
+                junction.in_features, junction.out_features, pattern=junction.pattern
+            )
+            linear.weight, linear.bias = junction.weight, junction.bias
+            junction = linear
+        layers += [junction, nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def test_relu_is_applied_by_the_sparse_hidden_junctions() -> None:
+    torch.manual_seed(0)
+    # full, sparse, full, sparse, and the last one without activation
+    model = SparseMLP((8, 32, 16, 12, 24, 4), [1, 0.5, 1, 0.5, 0.5])
+    assert [getattr(j, "relu", None) for j in model.junctions] == [None, True, None, True, False]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randint(-1, 2, parameter.shape))
+    x = torch.randint(-2, 3, (9, 8)).float()
+    results = []
+    for network in (model, unfused(model)):
+        model.zero_grad()
+        y = network(x)
+        y.backward(torch.ones_like(y))
+        results.append([y, *(p.grad for p in model.parameters())])
+    assert all(tensor.any() for tensor in results[0])
+    assert all(map(torch.equal, *results))
+
+
+def test_other_activations_stay_modules() -> None:
+    class Shifted(nn.ReLU):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + 1
+
+    for activation in (nn.Tanh, Shifted):
+        model = SparseMLP((12, 8, 4), 0.5, activation=activation)
+        first, last = model.junctions
+        assert not first.relu
+        x = torch.randn(3, 12)
+        torch.testing.assert_close(model(x), last(activation()(first(x))))
+
+
+def test_a_state_does_not_depend_on_the_activation() -> None:
+    fused, other = (SparseMLP((12, 8, 4), 0.5, activation=a) for a in (nn.ReLU, nn.Tanh))
+    assert list(fused.state_dict()) == list(other.state_dict())
+    other.load_state_dict(fused.state_dict())
+
+
 def test_each_junction_has_its_own_pattern_and_the_seed_fixes_all() -> None:
     sizes = (64, 64, 64)
     one, same, other = (SparseMLP(sizes, 0.25, seed=seed) for seed in (1, 1, 2))

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
-from support import balanced_tiles, normals, random_blocks, running_on, small_integers
+from support import (
+    RUNNERS,
+    balanced_tiles,
+    normals,
+    random_blocks,
+    running_on,
+    small_integers,
+)
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
 
-from dnc_sparse import ops
-from dnc_sparse.backends import reference
+from dnc_sparse import backends, ops
+from dnc_sparse.backends import cpu, reference
 from dnc_sparse.patterns import Pattern
 
 PATTERNS = {
@@ -18,9 +28,10 @@ PATTERNS = {
 }
 
 
+@pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("runner", ["reference", "cpu"])
 @pytest.mark.parametrize("name", PATTERNS)
-def test_first_and_second_derivatives(name: str, runner: str) -> None:
+def test_first_and_second_derivatives(name: str, runner: str, relu: bool) -> None:
     pattern = PATTERNS[name]
     case = normals(pattern, 4, torch.float64)
     inputs = tuple(t.requires_grad_() for t in (case.x, case.weight, case.bias))
@@ -28,7 +39,7 @@ def test_first_and_second_derivatives(name: str, runner: str) -> None:
 
     def apply(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         # empty slots have no gradient, so they must not be varied either
-        return ops.forward(x, weight * used, bias, pattern)
+        return ops.forward(x, weight * used, bias, pattern, relu)
 
     with running_on(runner):
         assert torch.autograd.gradcheck(apply, inputs)
@@ -43,13 +54,14 @@ def test_registration(name: str, runner: str) -> None:
     x, weight, bias, grad_y = (
         t.requires_grad_() for t in (case.x, case.weight, case.bias, case.grad_y)
     )
-    calls = {
-        "forward": (x, weight, bias, pattern.key),
-        "grad_input": (grad_y, weight, pattern.key),
-        "grad_weight": (grad_y, x, pattern.key),
-    }
+    calls = [
+        ("forward", (x, weight, bias, pattern.key)),
+        ("forward", (x, weight, bias, pattern.key, True)),
+        ("grad_input", (grad_y, weight, pattern.key)),
+        ("grad_weight", (grad_y, x, pattern.key)),
+    ]
     with running_on(runner):
-        for op, arguments in calls.items():
+        for op, arguments in calls:
             torch.library.opcheck(getattr(torch.ops.dnc_sparse, op), arguments)
 
 
@@ -61,6 +73,50 @@ def test_gradients_equal_the_other_two_functions() -> None:
     assert torch.equal(x.grad, ops.grad_input(case.grad_y, weight, pattern))
     assert torch.equal(weight.grad, ops.grad_weight(case.grad_y, x, pattern))
     assert torch.equal(bias.grad, case.grad_y.sum(0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("runner", RUNNERS)
+@pytest.mark.parametrize("name", PATTERNS)
+def test_relu_equals_torch_after_the_layer(name: str, runner: str, dtype: torch.dtype) -> None:
+    pattern = PATTERNS[name]
+    for batch in (0, 1, 5, 70):
+        case = small_integers(pattern, batch, dtype)
+        case.x[:1, :1] = float("nan")
+        results = []
+        with running_on(runner):
+            for fused in (False, True):
+                inputs = [t.clone().requires_grad_() for t in (case.x, case.weight, case.bias)]
+                y = ops.forward(*inputs, pattern, fused)
+                y = y if fused else torch.relu(y)
+                y.backward(case.grad_y)
+                results.append([y.detach(), *(t.grad for t in inputs)])
+        for own, true in zip(*results, strict=True):
+            torch.testing.assert_close(own, true, rtol=0, atol=0, equal_nan=True)
+        # the case can fail: outputs of both signs, and zeros
+        assert batch < 70 or {-1, 0, 1} <= set(
+            ops.forward(case.x[1:], case.weight, case.bias, pattern).sign().unique().tolist()
+        )
+
+
+def test_relu_keeps_its_output_and_no_more() -> None:
+    pattern = PATTERNS["balanced"]
+    case = normals(pattern, 9, torch.float32)
+    weight = case.weight.requires_grad_()
+    for relu in (False, True):
+        kept: list[torch.Tensor] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, to=kept: to.append(t) or t, id):
+            y = ops.forward(case.x, weight, None, pattern, relu)
+        assert [t.data_ptr() for t in kept] == [case.x.data_ptr(), *[y.data_ptr()] * relu]
+
+
+def test_changing_the_output_of_relu_is_noticed() -> None:
+    pattern = PATTERNS["balanced"]
+    case = normals(pattern, 9, torch.float32)
+    y = ops.forward(case.x, case.weight.requires_grad_(), None, pattern, relu=True)
+    y.add_(1)
+    with pytest.raises(RuntimeError, match="has been modified by an inplace operation"):
+        y.sum().backward()
 
 
 def test_only_what_is_asked_for_gets_a_gradient() -> None:
@@ -76,25 +132,41 @@ def test_only_what_is_asked_for_gets_a_gradient() -> None:
     assert torch.equal(x.grad, ops.grad_input(torch.ones(9, pattern.n_out), frozen, pattern))
 
 
+@pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("device_dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_autocast_uses_the_dtype_of_the_user(device_dtype: torch.dtype) -> None:
+def test_autocast_uses_the_dtype_of_the_user(device_dtype: torch.dtype, relu: bool) -> None:
     pattern = PATTERNS["balanced"]
     case = normals(pattern, 9, torch.float32)
     weight = case.weight.requires_grad_()
     with torch.autocast("cpu", dtype=device_dtype):
-        y = ops.forward(case.x, weight, case.bias, pattern)
+        y = ops.forward(case.x, weight, case.bias, pattern, relu)
     assert y.dtype == device_dtype
     y.float().sum().backward()
     assert weight.grad.dtype == torch.float32
 
 
+def test_compiled_under_autocast() -> None:
+    pattern = PATTERNS["balanced"]
+    case = normals(pattern, 9, torch.float32)
+
+    def call(x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return ops.forward(x, case.weight, case.bias, pattern)
+
+    y = torch.compile(call, fullgraph=True, backend="aot_eager")(case.x)
+    assert y.dtype == torch.bfloat16
+    assert torch.equal(y, call(case.x))
+
+
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_full_graph_compilation(dynamic: bool) -> None:
+def test_full_graph_compilation(dynamic: bool, fused: bool) -> None:
     pattern = PATTERNS["balanced"]
     case = small_integers(pattern, 9, torch.float32)
 
     def loss(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return torch.relu(ops.forward(x, weight, None, pattern)).sum()
+        y = ops.forward(x, weight, None, pattern, relu=fused)
+        return (y if fused else torch.relu(y)).sum()
 
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager", dynamic=dynamic)
     grads = []
@@ -146,7 +218,8 @@ def test_meta_tensors_give_shapes() -> None:
     pattern = PATTERNS["balanced"]
     x = torch.empty(7, pattern.n_in, device="meta")
     weight = torch.empty(pattern.weight_shape, device="meta")
-    assert ops.forward(x, weight, None, pattern).shape == (7, pattern.n_out)
+    for relu in (False, True):
+        assert ops.forward(x, weight, None, pattern, relu).shape == (7, pattern.n_out)
 
 
 def test_autocast_leaves_float64_alone() -> None:
@@ -188,6 +261,16 @@ def wrong_calls() -> dict[str, tuple[object, type[Exception], str]]:
             lambda: ops.forward(torch.zeros(3, 5), weight, bias, p),
             ValueError,
             rf"^x must be \[batch, 4\] {shape}\[3, 5\]$",
+        ),
+        "x of no dimension": (
+            lambda: ops.forward(torch.zeros(()), weight, bias, p),
+            ValueError,
+            rf"^x must be \[batch, 4\] {shape}\[\]$",
+        ),
+        "x of one dimension": (
+            lambda: ops.forward(torch.zeros(4), weight, bias, p),
+            ValueError,
+            rf"^x must be \[batch, 4\] {shape}\[4\]$",
         ),
         "x of three dimensions": (
             lambda: ops.forward(torch.zeros(3, 2, 4), weight, bias, p),
@@ -254,15 +337,54 @@ def test_eager_path_equals_the_operators(monkeypatch: pytest.MonkeyPatch) -> Non
     for operators in (False, True):
         if operators:
             monkeypatch.setattr(ops, "_needs_operators", lambda *tensors: True)
-        for pattern in PATTERNS.values():
+        for pattern, relu in itertools.product(PATTERNS.values(), (False, True)):
             case = normals(pattern, 9, torch.float32)
             inputs = [t.requires_grad_() for t in (case.x, case.weight, case.bias)]
-            y = ops.forward(*inputs, pattern)
+            y = ops.forward(*inputs, pattern, relu)
             y.backward(case.grad_y)
             results.append([y.detach(), *(t.grad for t in inputs)])
     half = len(results) // 2
     for eager, registered in zip(results[:half], results[half:], strict=True):
         assert all(map(torch.equal, eager, registered))
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_without_gradients_the_result_is_the_same(relu: bool) -> None:
+    pattern = PATTERNS["balanced"]
+    case = normals(pattern, 9, torch.float32)
+    arguments = (case.x, case.weight.requires_grad_(), case.bias, pattern, relu)
+    y = ops.forward(*arguments)
+    assert y.requires_grad
+    with torch.no_grad():
+        assert torch.equal(ops.forward(*arguments), y)
+    case.weight.requires_grad_(False)
+    frozen = ops.forward(*arguments)
+    assert not frozen.requires_grad
+    assert torch.equal(frozen, y)
+
+
+# torch scripts its own formulas on the first dual tensor
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("grad", [False, True])
+def test_forward_mode_is_refused(grad: bool) -> None:
+    pattern = PATTERNS["balanced"]
+    case = normals(pattern, 9, torch.float32)
+    with torch.set_grad_enabled(grad), forward_ad.dual_level():
+        x = forward_ad.make_dual(case.x, torch.ones_like(case.x))
+        with pytest.raises(NotImplementedError, match=r"^You must implement the jvp function"):
+            ops.forward(x, case.weight, None, pattern)
+
+
+def test_gradients_come_from_the_backend_of_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    pattern = PATTERNS["balanced"]
+    case = normals(pattern, 9, torch.float32)
+    inputs = [t.requires_grad_() for t in (case.x, case.weight, case.bias)]
+    with backends.use_backend("reference"):
+        y = ops.forward(*inputs, pattern)
+    for name in ("grad_input", "grad_weight"):
+        monkeypatch.setattr(cpu, name, lambda *_: pytest.fail("another backend"))
+    y.backward(case.grad_y)
+    assert all(t.grad is not None for t in inputs)
 
 
 def test_fake_tensors_reach_no_kernel() -> None:
