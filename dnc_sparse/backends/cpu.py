@@ -132,7 +132,7 @@ def _forward(
     weight: Tensor,
     bias: Tensor | None,
     pattern: Pattern,
-    relu: bool,
+    relu: bool = False,
 ) -> Tensor:
     x, weight = _plain(x), _packed(weight)
     bias = None if bias is None else _packed(bias)
