@@ -19,11 +19,12 @@ dnc::Matrix matrix(uintptr_t address, int64_t batch_stride, int64_t feature_stri
   return {reinterpret_cast<void*>(address), batch_stride, feature_stride};
 }
 
-const dnc::Kernels& kernels_named(const std::string& name) {
-  for (int i = 0; i < dnc::kInstructionSetCount; i++) {
-    if (name == dnc::kInstructionSets[i].kernels->name) return *dnc::kInstructionSets[i].kernels;
+// The position of an instruction set in what instruction_sets() returns.
+const dnc::Kernels& kernels_at(int isa) {
+  if (isa < 0 || isa >= dnc::kInstructionSetCount) {
+    throw std::invalid_argument("no instruction set " + std::to_string(isa) + " was compiled");
   }
-  throw std::invalid_argument("no instruction set named '" + name + "' was compiled");
+  return *dnc::kInstructionSets[isa].kernels;
 }
 
 std::unique_ptr<dnc::Plan> make_plan(const IndexArray& sources, int64_t columns, int64_t row_block,
@@ -78,10 +79,10 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
       .def(py::init(&make_plan), py::arg("sources"), py::arg("columns"), py::arg("row_block"),
            py::arg("column_block"))
       .def("forward",
-           [](const dnc::Plan& plan, const std::string& isa, dnc::DType dtype, uintptr_t x,
-              int64_t x_batch, int64_t x_feature, uintptr_t weight, uintptr_t bias, bool relu,
-              uintptr_t y, int64_t n_out, int64_t batch, int64_t shape, int threads) {
-             const dnc::Kernels& kernels = kernels_named(isa);
+           [](const dnc::Plan& plan, int isa, dnc::DType dtype, uintptr_t x, int64_t x_batch,
+              int64_t x_feature, uintptr_t weight, uintptr_t bias, bool relu, uintptr_t y,
+              int64_t n_out, int64_t batch, int64_t shape, int threads) {
+             const dnc::Kernels& kernels = kernels_at(isa);
              py::gil_scoped_release release;
              plan.forward(kernels, dtype, matrix(x, x_batch, x_feature),
                           reinterpret_cast<const void*>(weight),
@@ -89,20 +90,20 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
                           shape, threads);
            })
       .def("grad_input",
-           [](const dnc::Plan& plan, const std::string& isa, dnc::DType dtype, uintptr_t grad_y,
+           [](const dnc::Plan& plan, int isa, dnc::DType dtype, uintptr_t grad_y,
               int64_t grad_y_batch, int64_t grad_y_feature, uintptr_t weight, uintptr_t grad_x,
               int64_t n_in, int64_t batch, int64_t shape, int threads) {
-             const dnc::Kernels& kernels = kernels_named(isa);
+             const dnc::Kernels& kernels = kernels_at(isa);
              py::gil_scoped_release release;
              plan.grad_input(kernels, dtype, matrix(grad_y, grad_y_batch, grad_y_feature),
                              reinterpret_cast<const void*>(weight), matrix(grad_x, n_in, 1), batch,
                              shape, threads);
            })
       .def("grad_weight",
-           [](const dnc::Plan& plan, const std::string& isa, dnc::DType dtype, uintptr_t grad_y,
+           [](const dnc::Plan& plan, int isa, dnc::DType dtype, uintptr_t grad_y,
               int64_t grad_y_batch, int64_t grad_y_feature, uintptr_t x, int64_t x_batch,
               int64_t x_feature, uintptr_t grad, int64_t batch, int64_t shape, int threads) {
-             const dnc::Kernels& kernels = kernels_named(isa);
+             const dnc::Kernels& kernels = kernels_at(isa);
              py::gil_scoped_release release;
              plan.grad_weight(kernels, dtype, matrix(grad_y, grad_y_batch, grad_y_feature),
                               matrix(x, x_batch, x_feature), reinterpret_cast<void*>(grad), batch,

@@ -42,7 +42,7 @@ class Plan:
     ) -> None: ...
     def forward(
         self,
-        isa: str,
+        isa: int,
         dtype: DType,
         x: int,
         x_batch: int,
@@ -59,7 +59,7 @@ class Plan:
     ) -> None: ...
     def grad_input(
         self,
-        isa: str,
+        isa: int,
         dtype: DType,
         grad_y: int,
         grad_y_batch: int,
@@ -74,7 +74,7 @@ class Plan:
     ) -> None: ...
     def grad_weight(
         self,
-        isa: str,
+        isa: int,
         dtype: DType,
         grad_y: int,
         grad_y_batch: int,

@@ -139,7 +139,7 @@ def _forward(
     batch, n_out = x.shape[0], pattern.n_out
     y = x.new_empty(batch, n_out)
     _plan(pattern).forward(
-        method.instruction_set,
+        _position(method.instruction_set),
         _dtype(x.dtype),
         x.data_ptr(),
         *x.stride(),
@@ -162,7 +162,7 @@ def _grad_input(
     batch, n_in = grad_y.shape[0], pattern.n_in
     grad_x = grad_y.new_empty(batch, n_in)
     _plan(pattern).grad_input(
-        method.instruction_set,
+        _position(method.instruction_set),
         _dtype(grad_y.dtype),
         grad_y.data_ptr(),
         *grad_y.stride(),
@@ -182,7 +182,7 @@ def _grad_weight(
     grad_y, x = _plain(grad_y), _plain(x)
     grad = x.new_empty(pattern.weight_shape)
     _plan(pattern).grad_weight(
-        method.instruction_set,
+        _position(method.instruction_set),
         _dtype(x.dtype),
         grad_y.data_ptr(),
         *grad_y.stride(),
@@ -200,6 +200,11 @@ def _plan(pattern: Pattern):  # type: ignore[no-untyped-def]
     return pattern.plan(
         "cpu", lambda: _module().Plan(pattern.sources, pattern.columns, *pattern.block)
     )
+
+
+@cache
+def _position(instruction_set: str) -> int:
+    return list(instruction_sets()).index(instruction_set)
 
 
 @cache
