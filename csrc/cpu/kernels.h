@@ -59,6 +59,17 @@ struct Kernels {
                    const Finish& finish, const Matrix& y, int64_t batch, int64_t shape,
                    int threads);
 
+  // The same for at most few_samples of 1x1 edges, 0 of others; weight is of the storage type.
+  int64_t (*few_samples)(const Direction& direction, DType dtype);
+  void (*few)(const Direction& direction, DType dtype, const Matrix& x, const void* weight,
+              const Finish& finish, const Matrix& y, int64_t batch, int threads);
+
+  // grad_x = grad_y W for at most spread_samples of 1x1 edges, 0 of others; the direction is
+  // forward and weight in its order, of the storage type.
+  int64_t (*spread_samples)(const Direction& direction, DType dtype);
+  void (*spread)(const Direction& direction, DType dtype, const Matrix& grad_y, const void* weight,
+                 const Matrix& grad_x, int64_t batch, int threads);
+
   // grad[row, slot, :, :] = sum over the batch of grad_y x; empty slots become zero.
   void (*grad_weight)(const Direction& direction, DType dtype, const Matrix& grad_y,
                       const Matrix& x, void* grad, int64_t batch, int64_t shape, int threads);

@@ -191,6 +191,9 @@ void Plan::forward(const Kernels& kernels, DType dtype, const Matrix& x, const v
                    int threads) const {
   const int used = useful_threads(batch, threads);
   const Direction& d = forward_.direction();
+  if (!shape && batch > 0 && batch <= kernels.few_samples(d, dtype)) {
+    return kernels.few(d, dtype, x, weight, finish, y, batch, used);
+  }
   kernels.multiply(d, dtype, x, products(kernels, dtype, weight, used), finish, y, batch,
                    shape ? shape : product_shape(d, dtype), used);
 }
@@ -198,6 +201,10 @@ void Plan::forward(const Kernels& kernels, DType dtype, const Matrix& x, const v
 void Plan::grad_input(const Kernels& kernels, DType dtype, const Matrix& grad_y, const void* weight,
                       const Matrix& grad_x, int64_t batch, int64_t shape, int threads) const {
   const int used = useful_threads(batch, threads);
+  const Direction& f = forward_.direction();
+  if (!shape && batch > 0 && batch <= kernels.spread_samples(f, dtype)) {
+    return kernels.spread(f, dtype, grad_y, weight, grad_x, batch, used);
+  }
   const Direction& d = backward_.direction();
   weight = products(kernels, dtype, weight, used);
   const bool half = dtype == DType::bfloat16 && kernels.bfloat16_products;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -47,6 +48,15 @@ uint16_t stored(int v) {
   return uint16_t(bits >> 16);
 }
 
+template <class S>
+S not_a_number() {
+  return std::numeric_limits<S>::quiet_NaN();
+}
+template <>
+uint16_t not_a_number() {
+  return 0x7fc0;
+}
+
 class Test {
  public:
   explicit Test(const Shape& shape, unsigned seed) : s_(shape), random_(seed) {
@@ -76,7 +86,9 @@ class Test {
   bool run(const dnc::Kernels& kernels, dnc::DType dtype, int64_t shape, int threads) {
     const int64_t n_in = s_.columns * s_.column_block, n_out = s_.rows * s_.row_block;
     const int64_t cells = s_.rows * slots_ * s_.row_block * s_.column_block;
-    const auto x = draw<S>(s_.batch * n_in), grad_y = draw<S>(s_.batch * n_out);
+    auto x = draw<S>(s_.batch * n_in);
+    poison_unread(x);
+    const auto grad_y = draw<S>(s_.batch * n_out);
     const auto weight = draw<S>(cells), bias = draw<S>(n_out);
     std::vector<S> y(size_t(s_.batch * n_out)), grad_x(size_t(s_.batch * n_in)),
         grad_weight(size_t(cells), stored<S>(9));
@@ -153,6 +165,18 @@ class Test {
     return result;
   }
 
+  // Inputs without edges are NaN, so that a kernel that touches them shows.
+  template <class S>
+  void poison_unread(std::vector<S>& x) {
+    std::vector<bool> read(size_t(s_.columns));
+    for (int32_t column : sources_) {
+      if (column >= 0) read[size_t(column)] = true;
+    }
+    for (size_t i = 0; i < x.size(); i++) {
+      if (!read[i / size_t(s_.column_block) % read.size()]) x[i] = not_a_number<S>();
+    }
+  }
+
   template <class S>
   bool same(const std::vector<S>& result, const std::vector<double>& expected, const char* name) {
     for (size_t i = 0; i < result.size(); i++) {
@@ -174,13 +198,45 @@ class Test {
 
 int main(int argc, char** argv) {
   const Shape shapes[] = {
-      {1, 1, 1, 1, 1, 1.0},       {7, 9, 1, 1, 3, 0.4},      {130, 300, 1, 1, 70, 0.1},
-      {20, 128, 1, 1, 129, 1.0},  {9, 40, 2, 2, 17, 0.3},    {9, 40, 4, 4, 65, 0.3},
-      {5, 30, 8, 8, 64, 0.5},     {3, 20, 16, 16, 33, 0.5},  {6, 11, 3, 5, 40, 0.5},
-      {4, 5, 1, 1, 0, 0.5},       {4, 5, 1, 1, 4, 0.0},      {3, 50, 4, 1, 130, 0.3},
-      {21, 129, 1, 1, 1100, 0.2}, {70, 256, 1, 1, 70, 0, 1}, {70, 256, 1, 1, 70, 0, 2},
-      {71, 128, 1, 1, 300, 0, 4}, {70, 128, 1, 1, 40, 0, 9}, {33, 128, 1, 1, 530, 0, 20},
-      {10, 64, 4, 4, 300, 0, 3}};
+      {1, 1, 1, 1, 1, 1.0},
+      {7, 9, 1, 1, 3, 0.4},
+      {130, 300, 1, 1, 70, 0.1},
+      {20, 128, 1, 1, 129, 1.0},
+      {9, 40, 2, 2, 17, 0.3},
+      {9, 40, 4, 4, 65, 0.3},
+      {5, 30, 8, 8, 64, 0.5},
+      {3, 20, 16, 16, 33, 0.5},
+      {6, 11, 3, 5, 40, 0.5},
+      {4, 5, 1, 1, 0, 0.5},
+      {4, 5, 1, 1, 4, 0.0},
+      {3, 50, 4, 1, 130, 0.3},
+      {21, 129, 1, 1, 1100, 0.2},
+      {70, 256, 1, 1, 70, 0, 1},
+      {70, 256, 1, 1, 70, 0, 2},
+      {71, 128, 1, 1, 300, 0, 4},
+      {70, 128, 1, 1, 40, 0, 9},
+      {33, 128, 1, 1, 530, 0, 20},
+      {10, 64, 4, 4, 300, 0, 3},
+      // a few samples: in registers with 1, 2 and 4 base tiles to a vector, by gathers, in segments
+      {37, 160, 1, 1, 1, 0, 16},
+      {50, 160, 1, 1, 2, 0, 8},
+      {1, 224, 1, 1, 1, 0, 3},
+      {37, 160, 1, 1, 3, 0, 4},
+      {18, 96, 1, 1, 4, 0, 5},
+      {64, 96, 1, 1, 2, 0, 9},
+      {64, 96, 1, 1, 7, 0, 11},
+      {50, 160, 1, 1, 15, 0, 4},
+      {33, 160, 1, 1, 1, 0, 20},
+      {40, 160, 1, 1, 2, 0, 1},
+      {37, 333, 1, 1, 1, 0.3},
+      {50, 1000, 1, 1, 2, 0.2},
+      {33, 131, 1, 1, 7, 0.4},
+      {40, 131, 1, 1, 15, 0.4},
+      {16, 500, 1, 1, 16, 0.1},
+      {3, 65792, 1, 1, 1, 0, 4},
+      {3, 65792, 1, 1, 3, 0, 2},
+      {4, 66000, 1, 1, 2, 0.01},
+      {2049, 600, 1, 1, 1, 0.9}};
   std::vector<std::string> missing(argv + 1, argv + argc);
   int passed = 0, failed = 0;
   for (int i = 0; i < dnc::kInstructionSetCount; i++) {
