@@ -255,8 +255,7 @@ void grad_weight(const Direction& d, const Matrix& grad_y, const Matrix& x, void
   const int64_t outputs = d.rows * d.row_block;
   const int64_t cells = d.rows * d.slots * d.row_block * d.column_block;
   const int64_t tile_samples = tiling.samples;
-  const int64_t panel_size =
-      smaller(round_up(batch, tile_samples), round_up(kGradPanel, tile_samples));
+  const int64_t panel_size = round_up(smaller(batch ? batch : 1, kGradPanel), tile_samples);
   static thread_local Scratch scratch;
   const int64_t panel_bytes = round_up(outputs * panel_size * int64_t(sizeof(Cell)), 64);
   char* memory =
@@ -269,8 +268,11 @@ void grad_weight(const Direction& d, const Matrix& grad_y, const Matrix& x, void
   }
   const int64_t pack_rows = 64;
   const int64_t pack_chunks = divide_up(outputs, pack_rows);
-  const int64_t row_chunks = divide_up(threads, tiling.count);
-  const int64_t row_chunk = round_up(divide_up(d.rows, row_chunks), 16);
+  // a thread stays with as many rows as have their grad_y in L2, over all tiles of columns
+  const int64_t l2_rows = kGradBytes / (d.row_block * panel_size * int64_t(sizeof(Cell)));
+  const int64_t row_chunk = round_up(
+      smaller(l2_rows ? l2_rows : 1, divide_up(d.rows, divide_up(threads, tiling.count))), 16);
+  const int64_t row_chunks = divide_up(d.rows, row_chunk);
   for (int64_t start = 0; start < batch; start += panel_size) {
     const int64_t samples = smaller(panel_size, batch - start);
     const int64_t batch_tiles = divide_up(samples, tile_samples);
@@ -293,7 +295,7 @@ void grad_weight(const Direction& d, const Matrix& grad_y, const Matrix& x, void
                                                              tile_samples * int64_t(sizeof(Cell))));
 #pragma omp for schedule(static)
       for (int64_t unit = 0; unit < tiling.count * row_chunks; unit++) {
-        const int64_t tile = unit / row_chunks, row = unit % row_chunks * row_chunk;
+        const int64_t tile = unit % tiling.count, row = unit / tiling.count * row_chunk;
         const int64_t column = tiling.first_column(tile) * d.column_block;
         const int64_t origin = tiling.origin(d, tile) * d.column_block;
         for (int64_t b = 0; b < batch_tiles; b++) {

@@ -12,7 +12,7 @@ namespace dnc {
 // Samples in a packed tile of activations.
 constexpr int64_t kShapes[] = {32, 64, 128, 256, 512};
 // Samples whose packed right-hand gradients are held at once.
-constexpr int64_t kGradPanel = 512;
+constexpr int64_t kGradPanel = 256;
 
 // Tiles are of at most this many base tiles.
 constexpr int64_t kMostBases = 64;

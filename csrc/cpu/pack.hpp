@@ -12,6 +12,8 @@ namespace dnc::DNC_ISA {
 constexpr int64_t kTileBytes = 32768;
 // The sums of a unit: a quarter of an L2 of 1 MiB.
 constexpr int64_t kSumsBytes = 262144;
+// The packed right-hand gradients that a unit of the weight gradient reads again and again.
+constexpr int64_t kGradBytes = 524288;
 
 DNC_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 DNC_INLINE int64_t round_up(int64_t a, int64_t step) { return (a + step - 1) / step * step; }

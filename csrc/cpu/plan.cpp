@@ -12,8 +12,8 @@ namespace {
 // Base tiles hold at least this many neurons, and at most four times as many if rows are to have
 // equally many slots in each.
 constexpr int64_t kBaseNeurons = 32;
-// Columns whose transposed weights are written together: one line of each fits in L1.
-constexpr int64_t kTransposedColumns = 512;
+// Columns whose transposed weights are written together: one line of each fits in L2.
+constexpr int64_t kTransposedColumns = 2048;
 constexpr int64_t kLineFloats = 16;
 // Offsets have 16 bits.
 constexpr int64_t kOffsets = 65536;

@@ -217,6 +217,8 @@ int main(int argc, char** argv) {
       {70, 128, 1, 1, 40, 0, 9},
       {33, 128, 1, 1, 530, 0, 20},
       {10, 64, 4, 4, 300, 0, 3},
+      {1100, 64, 1, 1, 300, 0, 4},
+      {700, 70, 1, 1, 270, 0.1},
       // a few samples: in registers with 1, 2 and 4 base tiles to a vector, by gathers, in segments
       {37, 160, 1, 1, 1, 0, 16},
       {50, 160, 1, 1, 2, 0, 8},
