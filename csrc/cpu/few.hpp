@@ -43,8 +43,8 @@ DNC_INLINE void add_row(const Direction& d, const T* x, const S* weight, int64_t
   *sum = Vec<T>{};
   for (int64_t base = 0; base < bases; base += segment_bases, x += d.segment) {
     Vec<T> part;
-    add_edges(x, weight + row * d.weight_slots, offset, first_slot(d, base, row),
-              first_slot(d, smaller(base + segment_bases, bases), row), &part, rest);
+    add_edges(x, weight + row * d.weight_slots, offset, slot_at(d, base, row),
+              slot_at(d, smaller(base + segment_bases, bases), row), &part, rest);
     *sum += part;
   }
 }

@@ -9,8 +9,6 @@
 
 namespace dnc {
 
-// Samples in a packed tile of activations.
-constexpr int64_t kShapes[] = {32, 64, 128, 256, 512};
 // Samples whose packed right-hand gradients are held at once.
 constexpr int64_t kGradPanel = 256;
 
@@ -54,7 +52,7 @@ struct Kernels {
   bool bfloat16_products;
 
   // y = finish(x W^T); weight is in direction order, of the accumulator's type (float for
-  // bfloat16 unless bfloat16_products). `shape` is among kShapes.
+  // bfloat16 unless bfloat16_products). `shape` bounds the samples in a packed tile.
   void (*multiply)(const Direction& direction, DType dtype, const Matrix& x, const void* weight,
                    const Finish& finish, const Matrix& y, int64_t batch, int64_t shape,
                    int threads);

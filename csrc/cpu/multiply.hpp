@@ -283,12 +283,12 @@ struct Product {
     static thread_local Scratch scratch;
     const int64_t stride = tiling.samples, vectors = divide_up(samples, cells);
     const int64_t padded = computed_vectors<S>(d, vectors) * cells;
-    const int64_t tile_bytes = round_up(
+    const int64_t x_bytes = round_up(
         tiling.columns(d, 0) * d.column_block * stride * int64_t(sizeof(typename C::Cell)), 64);
     const int64_t sums_bytes = (last_row - first_row) * d.row_block * stride * int64_t(sizeof(T));
-    char* memory = static_cast<char*>(scratch.reserve(tile_bytes + sums_bytes));
+    char* memory = static_cast<char*>(scratch.reserve(x_bytes + sums_bytes));
     auto* x_tile = reinterpret_cast<typename C::Cell*>(memory);
-    T* sums = reinterpret_cast<T*>(memory + tile_bytes);
+    T* sums = reinterpret_cast<T*>(memory + x_bytes);
     const S* x_data = static_cast<const S*>(x.data) + first_sample * x.batch_stride;
     S* y_data = static_cast<S*>(y.data) + first_sample * y.batch_stride;
     for (int64_t tile = 0; tile < tiling.count; tile++) {

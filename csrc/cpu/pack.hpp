@@ -25,6 +25,11 @@ inline int64_t tile_bytes(const Direction& d) {
   return d.row_block > 1 ? 8 * kTileBytes : kTileBytes;
 }
 
+// The first slot of a row in a base tile, counted from the row's first.
+DNC_INLINE int64_t slot_at(const Direction& d, int64_t base, int64_t row) {
+  return d.per_base ? base * d.per_base : d.start[base * d.rows + row];
+}
+
 // The tiles that a call cuts the columns into.
 struct Tiling {
   int64_t samples;  // per tile
@@ -47,12 +52,12 @@ struct Tiling {
   int64_t origin(const Direction& d, int64_t tile) const { return tile * width % d.segment; }
   // Where a row's slots in a tile begin, counted from the row's first, and how many there are.
   int64_t first_slot(const Direction& d, int64_t tile, int64_t row) const {
-    if (d.per_base) return tile * bases * d.per_base;
-    return d.start[smaller(tile * bases, divide_up(d.columns, d.base)) * d.rows + row];
+    return slot_at(d, tile * bases, row);
   }
   int64_t slots(const Direction& d, int64_t tile, int64_t row) const {
     if (d.per_base) return equal_slots(d, tile);
-    return first_slot(d, tile + 1, row) - first_slot(d, tile, row);
+    const int64_t end = smaller((tile + 1) * bases, divide_up(d.columns, d.base));
+    return slot_at(d, end, row) - first_slot(d, tile, row);
   }
   // slots of every row in a tile, 0 where they differ
   int64_t equal_slots(const Direction& d, int64_t tile) const {

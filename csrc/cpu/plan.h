@@ -24,8 +24,8 @@ class Table {
   Direction direction_{};
 };
 
-// The three functions of a junction. `shape`, samples per packed tile, is among kShapes; 0 leaves
-// the choice to the plan.
+// The three functions of a junction. `shape` bounds the samples in a packed tile; 0 leaves the
+// choice to the plan.
 class Plan {
  public:
   // sources as in Table: [rows, slots].

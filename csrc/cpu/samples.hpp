@@ -6,11 +6,6 @@
 
 namespace dnc::DNC_ISA {
 
-// The first slot of a row in a base tile, counted from the row's first.
-DNC_INLINE int64_t first_slot(const Direction& d, int64_t base, int64_t row) {
-  return d.per_base ? base * d.per_base : d.start[base * d.rows + row];
-}
-
 template <class S>
 DNC_INLINE S* element(const Matrix& matrix, int64_t sample, int64_t feature) {
   const int64_t at = sample * matrix.batch_stride + feature * matrix.feature_stride;

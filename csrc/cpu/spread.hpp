@@ -39,8 +39,8 @@ void spread_columns(const Direction& d, const V* grad_y, const S* weight, int64_
     const uint16_t* offset = d.offset + row * d.slots;
     const S* weights = weight + row * d.weight_slots;
     const V grad = grad_y[row];
-    const int64_t last = first_slot(d, end, row);
-    _Pragma("GCC unroll 4") for (int64_t slot = first_slot(d, base, row); slot < last; slot++) {
+    const int64_t last = slot_at(d, end, row);
+    _Pragma("GCC unroll 4") for (int64_t slot = slot_at(d, base, row); slot < last; slot++) {
       sums[offset[slot]] += (widen(weights[slot]) - V{}) * grad;
     }
   }

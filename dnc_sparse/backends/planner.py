@@ -163,6 +163,7 @@ def use(mode: Mode) -> Iterator[None]:
 def run(function: Function, pattern: Pattern, arguments: Arguments) -> Tensor:
     """Return the function's value by the best method; the first argument is [batch, ...]."""
     threads, batch, dtype = torch.get_num_threads(), arguments[0].shape[0], arguments[0].dtype
+    # `decide` says the same of so little work, but later than a small layer can afford
     if _mode == "measured" and pattern.n_edges * batch < LEAST_WORK // 2:
         return function.sparse(function.favourite(dtype), threads, *arguments)
     known: dict[Any, Method] = pattern.plan("methods", dict)
