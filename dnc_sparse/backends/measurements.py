@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import torch
 from dnc_sparse.processor import processor
 
 Seconds = dict[str, float]
+COMPILED = ("_cpu", "_cuda")
 
 _known: dict[Path, dict[str, Seconds]] = {}
 
@@ -62,15 +64,18 @@ def file() -> Path:
 @cache
 def machine() -> dict[str, Any]:
     """Return what a measurement holds for: processor, kernels, versions."""
-    compiled = import_module("dnc_sparse._cpu")
     return {
         "processor": processor(),
-        "instruction_sets": [name for name, no in compiled.instruction_sets() if no is None],
         "torch": torch.__version__,
         "dnc_sparse": version("dnc-sparse"),
-        # kernels that were built anew may be faster
-        "built": int(Path(str(compiled.__file__)).stat().st_mtime),
+        "kernels": {name: _build(name) for name in COMPILED},
     }
+
+
+def _build(name: str) -> int | None:
+    """When a compiled module was built, for one built anew may be faster; None without it."""
+    found = find_spec(f"dnc_sparse.{name}")
+    return int(Path(str(found.origin)).stat().st_mtime) if found else None
 
 
 def _load() -> dict[str, Seconds]:

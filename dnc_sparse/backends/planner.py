@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -127,17 +127,21 @@ class Case(NamedTuple):
         )
 
 
+M = TypeVar("M")
+
+
 @dataclass(frozen=True)
-class Decision:
+class Decision(Generic[M]):
     """A method, why it was chosen, and the seconds of those that were timed.
 
-    `tuning` holds the sparse kernels' with one thread, `seconds` those of the best and of dense.
+    `seconds` holds those of the methods that raced in the end; on the CPU, `tuning` those of the
+    sparse kernels with one thread, of which only the best raced dense arithmetic.
     """
 
-    method: Method
+    method: M
     reason: str
-    tuning: Seconds = field(default_factory=dict)
-    seconds: Seconds = field(default_factory=dict)
+    tuning: Mapping[M, float] = field(default_factory=dict)
+    seconds: Mapping[M, float] = field(default_factory=dict)
 
 
 _mode: Mode = "measured"
@@ -158,6 +162,11 @@ def use(mode: Mode) -> Iterator[None]:
         yield
     finally:
         _mode = before
+
+
+def mode() -> Mode:
+    """Return how methods are chosen now: see `use`."""
+    return _mode
 
 
 def run(function: Function, pattern: Pattern, arguments: Arguments) -> Tensor:
@@ -181,7 +190,7 @@ def bucket(batch: int) -> int:
     return (batch - 1).bit_length()
 
 
-def decide(case: Case, threads: int, arguments: Arguments) -> Decision:
+def decide(case: Case, threads: int, arguments: Arguments) -> Decision[Method]:
     """Choose by rule where one settles it, else by a measurement, taken before or now."""
     if _mode != "measured":
         method = DENSE if _mode == "dense" else case.favourite
@@ -196,10 +205,10 @@ def decide(case: Case, threads: int, arguments: Arguments) -> Decision:
         reason = f"density at most 1/{1 / case.clear_density:g}: sparse wins in {_name(case.dtype)}"
         return Decision(best, reason, tuning)
     seconds = _measured(case, threads, [best, DENSE], arguments)
-    return Decision(_winner(seconds), f"measured with {_count(threads)}", tuning, seconds)
+    return Decision(winner(seconds), f"measured with {_count(threads)}", tuning, seconds)
 
 
-def _ruled(case: Case) -> Decision:
+def _ruled(case: Case) -> Decision[Method]:
     """Choose without measuring, alike on all processors that have AMX and on all that do not."""
     limit = RULED_DENSITY[case.dtype]
     if case.dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported():
@@ -224,10 +233,10 @@ def _tuned(case: Case, arguments: Arguments) -> tuple[Method, Seconds]:
     )
     sets = [Method(name) for name in case.function.instruction_sets(case.dtype)]
     seconds = _measured(case, 1, sets, cut) if len(sets) > 1 else {}
-    best = _winner(seconds) if seconds else case.favourite
+    best = winner(seconds) if seconds else case.favourite
     tiles = [best, *(best._replace(samples=samples) for samples in case.function.samples)]
     seconds |= _measured(case, 1, tiles, cut)
-    return _winner({method: seconds[method] for method in tiles if method in seconds}), seconds
+    return winner({method: seconds[method] for method in tiles if method in seconds}), seconds
 
 
 def _measured(
@@ -250,7 +259,7 @@ def _measured(
     return {by_name[name]: seconds for name, seconds in found.items()}
 
 
-def _winner(seconds: Seconds) -> Method:
+def winner(seconds: Mapping[M, float]) -> M:
     """Return the fastest method, or the first unless that one is clearly faster."""
     first, best = next(iter(seconds)), min(seconds, key=seconds.__getitem__)
     return best if seconds[best] < MARGIN * seconds[first] else first

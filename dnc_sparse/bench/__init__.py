@@ -7,13 +7,14 @@ one that cannot do something says why.
 
 from dnc_sparse.bench.candidates import CANDIDATES
 from dnc_sparse.bench.cpu_suite import CPU_SUITE
+from dnc_sparse.bench.gpu_suite import GPU_SUITE
 from dnc_sparse.bench.junction import AGAINST, JUNCTION_OPERATIONS, Timing, measure
 from dnc_sparse.bench.measures import DTYPES
 from dnc_sparse.bench.planner_suite import PLANNER_SUITE
 from dnc_sparse.bench.problem import OPERATIONS, Problem
 from dnc_sparse.bench.timer import interleaved
 
-SUITES = {"cpu": CPU_SUITE, "planner": PLANNER_SUITE}
+SUITES = {"cpu": CPU_SUITE, "planner": PLANNER_SUITE, "gpu": GPU_SUITE}
 
 __all__ = [
     "AGAINST",

@@ -90,8 +90,11 @@ class Candidate(ABC):
 
         return plain
 
-    def in_slots(self, operation: str, results: list[Tensor]) -> list[Tensor]:
-        """Return an operation's results, the gradient of the weight in the pattern's slots."""
+    def in_slots(self, operation: str, results: list[Tensor]) -> list[Tensor] | None:
+        """Return an operation's results, the gradient of the weight in the pattern's slots.
+
+        None where the candidate cannot compute this pattern, but one that is like it.
+        """
         at = {"step": 2, "grad_weight": 0}.get(operation)
         return [self.edge_weight(r) if i == at else r for i, r in enumerate(results)]
 

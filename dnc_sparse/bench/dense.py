@@ -11,7 +11,7 @@ from dnc_sparse.bench.candidate import Candidate
 from dnc_sparse.bench.problem import Problem
 from dnc_sparse.nn import SparseLinear
 
-ALL = (torch.float32, torch.float64, torch.bfloat16)
+ALL = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 class Linear(Candidate):
@@ -57,7 +57,7 @@ class MaskedLinear(Linear):
 
     def __init__(self, layer: SparseLinear) -> None:
         super().__init__(layer)
-        self.mask = torch.from_numpy(layer.pattern.mask()).to(self.weight.dtype)
+        self.mask = torch.from_numpy(layer.pattern.mask()).to(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.nn.functional.linear(x, self.weight * self.mask, self.bias)

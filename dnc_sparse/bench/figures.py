@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dnc_sparse.bench.roofs import Roofs
+from dnc_sparse.bench.suite import Outcome
 from dnc_sparse.bench.sweep import Point
 
 if TYPE_CHECKING:
@@ -59,6 +60,40 @@ def save_speed_up(points: Sequence[Point], title: str, path: Path) -> None:
     panels[0].set_ylabel("speed-up over nn.Linear")
     figure.suptitle(title, fontsize="medium")
     # the first panel has every candidate; those that cannot train are missing in the other
+    figure.legend(handles=panels[0].get_legend_handles_labels()[0], loc="outside right center")
+    figure.savefig(path, dpi=150)
+
+
+def save_block_speed_up(outcomes: Sequence[Outcome], title: str, path: Path) -> None:
+    """Draw the speed-ups over dense of a device suite: a line per block side, goals dotted.
+
+    Raises ImportError, with the way out, without matplotlib.
+    """
+    figure = _figure((11, 5))
+    own = [o for o in outcomes if o.value and o.measure.run.candidate == "linear"]
+    operations = list(dict.fromkeys(o.measure.run.operation for o in own))
+    panels = figure.subplots(1, max(1, len(operations)), sharey=True, squeeze=False)[0]
+    for ax, operation in zip(panels, operations, strict=False):
+        for side in sorted({o.measure.run.setting.block for o in own}, reverse=True):
+            line = sorted(
+                (o.measure.run.setting.density, o.value, o.measure.goal.limit)
+                for o in own
+                if (o.measure.run.operation, o.measure.run.setting.block) == (operation, side)
+                and o.measure.run.setting.family == "auto"
+            )
+            if not line:
+                continue
+            densities, values, goals = zip(*line, strict=True)
+            (drawn,) = ax.loglog(densities, values, marker="o", label=f"blocks of {side}")
+            ax.loglog(densities, goals, ":", color=drawn.get_color())
+        ideal = sorted({o.measure.run.setting.density for o in own})
+        ax.loglog(ideal, [1 / density for density in ideal], "--", color="black", linewidth=1)
+        ax.invert_xaxis()
+        ax.set_xlabel("density")
+        ax.set_title(operation)
+        ax.grid(visible=True, which="major", alpha=0.25)
+    panels[0].set_ylabel("speed-up over nn.Linear (dotted: goal, dashed: 1 / density)")
+    figure.suptitle(title, fontsize="medium")
     figure.legend(handles=panels[0].get_legend_handles_labels()[0], loc="outside right center")
     figure.savefig(path, dpi=150)
 

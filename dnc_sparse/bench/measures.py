@@ -11,7 +11,12 @@ import torch
 from dnc_sparse.bench.problem import Problem
 from dnc_sparse.patterns import nearest
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
     "<": operator.lt,
@@ -23,7 +28,7 @@ HEAVY = 2**31
 
 @dataclass(frozen=True)
 class Setting:
-    """One junction: sizes, samples, the density asked for, the side of its blocks, the dtype."""
+    """One junction: sizes, samples, density asked for, block side, dtype, family, device."""
 
     n_in: int = 1024
     n_out: int = 1024
@@ -31,17 +36,22 @@ class Setting:
     density: float = 1 / 8
     block: int = 1
     dtype: str = "float32"
+    family: str = "auto"
+    device: str = "cpu"
 
     def problem(self) -> Problem:
         """Draw the pattern of the nearest feasible density, and all inputs."""
-        pattern = nearest(self.n_in, self.n_out, density=self.density, block=self.block)
-        return Problem(pattern, self.batch, DTYPES[self.dtype])
+        pattern = nearest(
+            self.n_in, self.n_out, density=self.density, block=self.block, family=self.family
+        )
+        return Problem(pattern, self.batch, DTYPES[self.dtype], self.device)
 
     def __str__(self) -> str:
         block = "" if self.block == 1 else f", {self.block}x{self.block}"
         dtype = "" if self.dtype == "float32" else f", {self.dtype}"
         density = f"1/{1 / self.density:.0f}"
-        return f"{self.n_in} -> {self.n_out}, batch {self.batch}, {density}{block}{dtype}"
+        family = "" if self.family == "auto" else f", {self.family}"
+        return f"{self.n_in} -> {self.n_out}, batch {self.batch}, {density}{block}{dtype}{family}"
 
 
 @dataclass(frozen=True)

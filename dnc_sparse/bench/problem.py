@@ -33,20 +33,22 @@ OPERATIONS = tuple(RESULTS)
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A pattern, a number of samples and a dtype; weights and inputs are drawn from one seed."""
+    """A pattern, a number of samples, a dtype, a device; one seed draws weights and inputs."""
 
     pattern: Pattern
     batch: int
     dtype: torch.dtype = torch.float32
+    device: str = "cpu"
 
     @cached_property
     def layer(self) -> SparseLinear:
         """The sparse layer whose weights every candidate takes over."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return SparseLinear(
+            layer = SparseLinear(
                 self.pattern.n_in, self.pattern.n_out, pattern=self.pattern, dtype=self.dtype
             )
+        return layer.to(self.device)
 
     @cached_property
     def x(self) -> Tensor:
@@ -69,8 +71,9 @@ class Problem:
             assert over <= 0, f"{candidate} {operation}: {name} is {over:.3g} over the error bound"
 
     def _normal(self, features: int, seed: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        return torch.randn(self.batch, features, generator=generator).to(self.dtype)
+        generator = torch.Generator(self.device).manual_seed(seed)
+        normal = torch.randn(self.batch, features, generator=generator, device=self.device)
+        return normal.to(self.dtype)
 
     @cached_property
     def _oracle(self) -> dict[str, tuple[Tensor, Tensor]]:

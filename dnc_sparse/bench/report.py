@@ -11,13 +11,13 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from dnc_sparse.backends import cpu
+from dnc_sparse.backends import cpu, gpu
 from dnc_sparse.bench.roofs import Roofs
 from dnc_sparse.bench.suite import Effort, Outcome
 from dnc_sparse.bench.sweep import Point
 from dnc_sparse.machine import describe
 
-PEERS = ("scipy", "sparseprop")
+PEERS = ("scipy", "sparseprop", "triton", "stanford-stk", "blksprs")
 
 
 def table(outcomes: Sequence[Outcome], threads: Sequence[int], title: str) -> Table:
@@ -28,7 +28,7 @@ def table(outcomes: Sequence[Outcome], threads: Sequence[int], title: str) -> Ta
     result = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("measure", "of"):
         result.add_column(heading)
-    for heading in ("goal", *(f"{count} thread{'s' * (count > 1)}" for count in threads)):
+    for heading in ("goal", *map(_heading, threads)):
         result.add_column(heading, justify="right")
     row_before = None
     for measure, group in groupby(outcomes, key=lambda outcome: outcome.measure):
@@ -40,6 +40,10 @@ def table(outcomes: Sequence[Outcome], threads: Sequence[int], title: str) -> Ta
         shown = [cells.get(count, "") for count in threads]
         result.add_row(first, measure.detail, str(measure.goal), *shown)
     return result
+
+
+def _heading(threads: int) -> str:
+    return f"{threads} thread{'s' * (threads > 1)}" if threads else "value"
 
 
 def _verdict(outcome: Outcome) -> str:
@@ -86,7 +90,7 @@ def record(
 def circumstances() -> dict[str, Any]:
     """Return the machine, and the versions of what is compared with."""
     return {
-        "machine": describe() | {"instruction_set": cpu.active_instruction_set()},
+        "machine": describe() | {"instruction_set": cpu.active_instruction_set()} | gpu.describe(),
         "peers": {name: _version(name) for name in PEERS},
     }
 
@@ -109,4 +113,5 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "value": outcome.value,
         "met": outcome.met,
         "unavailable": outcome.unavailable,
+        "failed": outcome.failed,
     }

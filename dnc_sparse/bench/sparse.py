@@ -14,7 +14,7 @@ class Ours(Candidate):
     """`SparseLinear`, batch-major tensors in and out."""
 
     name = "SparseLinear"
-    dtypes = (torch.float32, torch.float64, torch.bfloat16)
+    dtypes = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
     def __init__(self, layer: SparseLinear) -> None:
         super().__init__(layer)

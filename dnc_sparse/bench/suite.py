@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dnc_sparse.bench.candidates import Bench
+from dnc_sparse.bench.device_timer import interleaved_on_device
 from dnc_sparse.bench.measures import Measure, Run
 from dnc_sparse.bench.timer import interleaved, threads_restored
 
@@ -34,7 +35,7 @@ QUICK = Effort(rounds=7, budget_s=0.2, heavy=False)
 class Outcome:
     """A measure taken with a number of threads: both medians and the ratio, or why there is none.
 
-    `threads` is 0 where the measure itself sets them.
+    `threads` is 0 where the measure itself sets them. `failed` tells that something broke.
     """
 
     measure: Measure
@@ -43,6 +44,7 @@ class Outcome:
     against_seconds: float | None = None
     value: float | None = None
     unavailable: str | None = None
+    failed: bool = False
 
     @property
     def met(self) -> bool | None:
@@ -82,17 +84,20 @@ class Suite:
             return Outcome(measure, threads, unavailable=reason)
         with threads_restored():
             operations = [self._operation(*pair) for pair in zip(runs, counts, strict=True)]
-            seconds, against = interleaved(
-                operations,
-                self.effort.rounds,
-                hot=measure.hot,
-                threads=counts,
-                budget_s=self.effort.budget_s,
+            rounds, budget_s = self.effort.rounds, self.effort.budget_s
+            seconds, against = (
+                interleaved_on_device(operations, rounds, budget_s)
+                if measure.run.setting.device == "cuda"
+                else interleaved(
+                    operations, rounds, hot=measure.hot, threads=counts, budget_s=budget_s
+                )
             )
         return Outcome(measure, threads, seconds, against, measure.value(seconds, against))
 
     def _operation(self, run: Run, threads: int) -> Callable[[], list[Tensor]]:
-        torch.set_num_threads(threads)
+        # a device's measures leave the threads as they are
+        if threads:
+            torch.set_num_threads(threads)
         return self._bench(run.setting).operation(run.candidate, run.operation)
 
 

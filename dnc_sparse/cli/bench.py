@@ -21,7 +21,7 @@ from dnc_sparse.patterns import nearest
 
 # options that the other form of the command does not have
 JUNCTION_OPTIONS = ("n_in", "n_out", "batch", "density", "block", "family", "dtype", "against")
-SUITE_OPTIONS = ("quick", "plot")
+SUITE_OPTIONS = ("quick", "plot", "only")
 
 
 def bench(
@@ -62,6 +62,9 @@ def bench(
         Path | None,
         typer.Option(help="Folder for pictures: speed-up against density, and a roofline."),
     ] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Of a suite, only measures whose name contains this.")
+    ] = None,
 ) -> None:
     """Time one junction: nn.Linear, SparseLinear and the layers of --against in the same run.
 
@@ -73,7 +76,7 @@ def bench(
     """
     if suite is not None:
         _refuse_given(context, JUNCTION_OPTIONS, f"the measures of --suite {suite} have their own")
-        run_suite(suite, threads, rounds, quick, json_file, plot)
+        run_suite(suite, threads, rounds, quick, json_file, plot, only)
         return
     _refuse_given(context, SUITE_OPTIONS, "it goes with --suite")
     if dtype not in timing.DTYPES:

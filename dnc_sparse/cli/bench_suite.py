@@ -13,11 +13,11 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from dnc_sparse.backends import cpu
+from dnc_sparse.backends import cpu, gpu
 from dnc_sparse.bench import SUITES, figures, report, sweep
-from dnc_sparse.bench.measures import BASE
+from dnc_sparse.bench.measures import BASE, Measure
 from dnc_sparse.bench.roofs import Roofs, probe
-from dnc_sparse.bench.suite import QUICK, THREADS, Effort, Suite, plan
+from dnc_sparse.bench.suite import QUICK, THREADS, Effort, Outcome, Suite, plan
 from dnc_sparse.bench.sweep import Point
 from dnc_sparse.bench.timer import threads_restored
 from dnc_sparse.checkpoint import make_folder, write_json
@@ -36,32 +36,53 @@ def run_suite(
     quick: bool,
     json_file: Path | None,
     plot: Path | None,
+    only: str | None = None,
 ) -> None:
     """Take every measure of the named suite, print the table, write what was asked for.
 
-    Raises ValueError for an unknown suite, ImportError for pictures without matplotlib.
+    `only` keeps the measures whose name contains it. On a device a measure that breaks is reported
+    and the rest goes on, for such a machine is seldom at hand; the file grows with each measure.
+
+    Raises ValueError for an unknown suite or when `only` leaves no measure, ImportError for
+    pictures without matplotlib, RuntimeError for a device that is not there, and, in the end, when
+    a measure broke.
     """
     if name not in SUITES:
         raise ValueError(f"unknown suite {name!r}; known ones: {', '.join(SUITES)}")
+    measures = [measure for measure in SUITES[name] if only is None or only in measure.name]
+    if not measures:
+        raise ValueError(f"no measure of suite {name!r} has {only!r} in its name")
     if plot is not None:
         figures.check_matplotlib()
         make_folder(plot)
-    _warn_if_busy()
-    measures = SUITES[name]
+    on_device = measures[0].run.setting.device == "cuda"
+    if on_device:
+        reason = gpu.unavailable("cuda")
+        if reason is not None:
+            raise RuntimeError(f"suite {name!r} cannot run here: {reason}")
+        machine = f"{gpu.card(torch.device('cuda'))}, torch {torch.__version__}"
+    else:
+        _warn_if_busy()
+        machine = f"{processor()}, {cpu.active_instruction_set()}, torch {torch.__version__}"
     effort = QUICK if quick else Effort()
     if rounds is not None:
         effort = replace(effort, rounds=rounds)
-    counts = THREADS if threads is None else (threads,)
+    counts = (0,) if on_device else THREADS if threads is None else (threads,)
     console = options.console()
     taker = Suite(effort)
-    outcomes = [
-        taker.take(measure, count)
-        for measure, count in _tracked(plan(measures, counts), lambda item: item[0].name)
-    ]
-    machine = f"{processor()}, {cpu.active_instruction_set()}, torch {torch.__version__}"
+    outcomes: list[Outcome] = []
+    for measure, count in _tracked(plan(measures, counts), lambda item: item[0].name):
+        outcomes.append(_taken(taker, measure, count, keep_going=on_device))
+        if json_file is not None:
+            write_json(json_file, report.record(outcomes, effort))
     console.print(report.table(outcomes, counts, f"suite {name} on {machine}"))
     missing = [(outcome.measure.row, outcome.unavailable) for outcome in outcomes]
-    points, roofs = _pictures(plot, counts[0], effort, machine) if plot else ([], None)
+    points: list[Point] = []
+    roofs = None
+    if plot and on_device:
+        figures.save_block_speed_up(outcomes, machine, plot / "speed-up-gpu.png")
+    elif plot:
+        points, roofs = _pictures(plot, counts[0], effort, machine)
     missing += [(f"{point.candidate} {point.operation}", point.unavailable) for point in points]
     for text in report.reasons(missing):
         console.print(f"-  {text}", highlight=False, soft_wrap=True, markup=False)
@@ -71,6 +92,20 @@ def run_suite(
         console.print(f"written: {json_file}", highlight=False, soft_wrap=True)
     if plot is not None:
         console.print(f"drawn: {plot}", highlight=False, soft_wrap=True)
+    broken = [outcome.measure.name for outcome in outcomes if outcome.failed]
+    if broken:
+        raise RuntimeError(f"{len(broken)} measures broke: {'; '.join(broken)}")
+
+
+def _taken(taker: Suite, measure: Measure, threads: int, keep_going: bool) -> Outcome:
+    """Take a measure; if asked to keep going, say of one that breaks what it said."""
+    try:
+        return taker.take(measure, threads)
+    except Exception as error:
+        if not keep_going:
+            raise
+        text = f"{type(error).__name__}: {error}".splitlines()[0]
+        return Outcome(measure, threads, unavailable=f"broke: {text}", failed=True)
 
 
 def _pictures(
