@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from dnc_sparse.backends import cpu
-from dnc_sparse.backends.planner import DENSE, Case, Decision, Function, decide
+from dnc_sparse.backends import cpu, gpu
+from dnc_sparse.backends.planner import DENSE, Case, Decision, Method, decide
 from dnc_sparse.patterns import Pattern
 
 
@@ -31,15 +31,14 @@ class Explanation:
     pattern: Pattern
     batch: int
     dtype: torch.dtype
-    threads: int
-    decisions: Mapping[str, Decision]
+    where: str
+    decisions: Mapping[str, Decision[Any]]
 
     def __str__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
-        threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
         rows = [("function", "method", "why")]
         rows += [(name, _method(own), own.reason) for name, own in self.decisions.items()]
-        lines = [f"{self.pattern!r}, batch {self.batch}, {dtype}, {threads}", *_aligned(rows)]
+        lines = [f"{self.pattern!r}, batch {self.batch}, {dtype}, {self.where}", *_aligned(rows)]
         timed = [(name, *cells) for name, own in self.decisions.items() for cells in _times(own)]
         if timed:
             lines += ["", *_aligned([("function", "timed with", "microseconds"), *timed])]
@@ -51,66 +50,83 @@ def explain(
     batch: int,
     dtype: torch.dtype | None = None,
     threads: int | None = None,
+    device: torch.device | str | None = None,
 ) -> Explanation:
-    """Say by which method a layer's three functions are computed on the CPU, and why.
+    """Say by which method each function of a layer is computed, and why.
 
     What the planner does not know yet and would measure at a first call is measured now. `dtype`
-    defaults to the layer's, float32 for a pattern; `threads` to torch's. Raises ValueError for a
-    negative batch or fewer than one thread, RuntimeError where the kernels cannot run.
+    and `device` default to the layer's, float32 and "cpu" for a pattern; `threads`, which count on
+    the CPU only, to torch's. Raises ValueError for a negative batch or fewer than one thread,
+    RuntimeError where the kernels cannot run.
     """
     pattern = layer if isinstance(layer, Pattern) else layer.pattern
     if dtype is None:
         dtype = torch.float32 if isinstance(layer, Pattern) else layer.weight.dtype
+    if device is None:
+        device = "cpu" if isinstance(layer, Pattern) else layer.weight.device
+    place = torch.device(device)
     used = torch.get_num_threads() if threads is None else threads
     if batch < 0 or used < 1:
         raise ValueError(
             f"a batch of {batch} with {used} threads cannot be explained; "
             f"give a batch from 0 and threads from 1"
         )
-    reason = cpu.unavailable("cpu", dtype)
+    planned = gpu if place.type == "cuda" else cpu
+    reason = planned.unavailable(place.type, dtype)
     if reason is not None:
         raise RuntimeError(f"the planner cannot run here: {reason}")
+    calls = _calls(pattern, batch, dtype, place)
+    if planned is gpu:
+        own = {
+            name: gpu.decide(gpu.Case(name, pattern, batch, dtype, place), arguments)
+            for name, arguments in calls.items()
+        }
+        return Explanation(pattern, batch, dtype, gpu.card(place), own)
     before = torch.get_num_threads()
     torch.set_num_threads(used)
     try:
         decisions = {
-            function.name: decide(Case(function, pattern, batch, dtype), used, arguments)
-            for function, arguments in _calls(pattern, batch, dtype)
+            function.name: decide(Case(function, pattern, batch, dtype), used, calls[function.name])
+            for function in cpu.FUNCTIONS
         }
     finally:
         torch.set_num_threads(before)
-    return Explanation(pattern, batch, dtype, used, decisions)
+    where = f"{used} thread{'s' * (used != 1)}"
+    return Explanation(pattern, batch, dtype, where, decisions)
 
 
 def _calls(
-    pattern: Pattern, batch: int, dtype: torch.dtype
-) -> list[tuple[Function, tuple[object, ...]]]:
-    """Return each function with arguments as a layer with a bias would give them."""
+    pattern: Pattern, batch: int, dtype: torch.dtype, device: torch.device
+) -> dict[str, tuple[object, ...]]:
+    """Return each function's arguments as a layer with a bias would give them."""
     generator = torch.Generator().manual_seed(0)
     shapes = ((batch, pattern.n_in), (batch, pattern.n_out), pattern.weight_shape, (pattern.n_out,))
-    x, grad_y, weight, bias = (torch.randn(s, generator=generator).to(dtype) for s in shapes)
-    return [
-        (cpu.FORWARD, (x, weight, bias, pattern)),
-        (cpu.GRAD_INPUT, (grad_y, weight, pattern)),
-        (cpu.GRAD_WEIGHT, (grad_y, x, pattern)),
-    ]
+    x, grad_y, weight, bias = (
+        torch.randn(shape, generator=generator).to(device, dtype) for shape in shapes
+    )
+    return {
+        "forward": (x, weight, bias, pattern),
+        "grad_input": (grad_y, weight, pattern),
+        "grad_weight": (grad_y, x, pattern),
+        "backward": (grad_y, x, weight, pattern, True),
+    }
 
 
-def _method(decision: Decision) -> str:
+def _method(decision: Decision[Any]) -> str:
     method = decision.method
-    if method == DENSE:
-        return "dense"
+    if not isinstance(method, Method) or method == DENSE:
+        return str(method)
     samples = f", {method.samples} samples a tile" if method.samples else ""
     return f"sparse, {method.instruction_set}{samples}"
 
 
-def _times(decision: Decision) -> list[tuple[str, str]]:
+def _times(decision: Decision[Any]) -> list[tuple[str, str]]:
     """Return what was timed and its microseconds, fastest first."""
     return [
         (title, ", ".join(f"{m} {s * 1e6:,.0f}" for m, s in sorted(found.items(), key=_seconds)))
         for title, found in (
             ("one thread, sparse kernels", decision.tuning),
-            ("all threads, best and dense", decision.seconds),
+            ("all threads, best and dense" if decision.tuning else "all methods", decision.seconds),
         )
         if found
     ]

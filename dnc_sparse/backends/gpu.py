@@ -213,7 +213,7 @@ def _measured(case: Case, methods: list[Method], arguments: Arguments) -> dict[M
 
 def _device_seconds(run: Callable[[], object]) -> float:
     """Run a few times and return the seconds of one, by the device's clock."""
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     start.record()
     for _ in range(TIMED_RUNS):
         run()

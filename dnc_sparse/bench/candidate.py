@@ -18,13 +18,15 @@ class Candidate(ABC):
     """A layer to time, the way a user would write it, with a sparse layer's weights.
 
     `lacks` says of each operation that the layer does not offer why not. A candidate that only
-    computes in one dtype, whatever the problem's, says so in `computes_in`.
+    computes in one dtype, whatever the problem's, says so in `computes_in`, and one that rounds a
+    result more than once (the product, then the sum with the bias) in `roundings`.
     """
 
     name: ClassVar[str]
     dtypes: ClassVar[tuple[torch.dtype, ...]] = (torch.float32, torch.float64)
     computes_in: ClassVar[torch.dtype | None] = None
     lacks: ClassVar[Mapping[str, str]] = {}
+    roundings: int = 1
 
     weight: Tensor
     bias: Tensor

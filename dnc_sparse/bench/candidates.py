@@ -70,5 +70,5 @@ class Bench:
         run = candidate.operation(operation, problem.x, problem.grad_y)
         results = candidate.in_slots(operation, run())
         if results is not None:
-            problem.check(candidate.name, operation, results)
+            problem.check(candidate.name, operation, results, candidate.roundings)
         return run

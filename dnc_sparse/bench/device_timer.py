@@ -47,7 +47,7 @@ def interleaved_on_device(
 def _timed(
     function: Callable[[], object], flush: torch.Tensor
 ) -> tuple[torch.cuda.Event, torch.cuda.Event]:
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     flush.zero_()
     start.record()
     function()

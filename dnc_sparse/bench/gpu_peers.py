@@ -45,7 +45,9 @@ class GatherBmm(Candidate):
     def __init__(self, layer: SparseLinear) -> None:
         super().__init__(layer)
         pattern = layer.pattern
-        bi = pattern.block[1]
+        bo, bi = pattern.block
+        # an input's gradient is added up in the dtype over the block rows that read it
+        self.roundings = 1 + pattern.fan_out // bo
         sources = torch.from_numpy(pattern.sources.copy()).long()
         inputs = sources[:, :, None] * bi + torch.arange(bi)
         self.inputs = inputs.reshape(-1).to(layer.weight.device)
@@ -56,8 +58,8 @@ class GatherBmm(Candidate):
     def forward(self, x: Tensor) -> Tensor:
         rows, fan_in, _ = self.weight.shape
         gathered = x.index_select(1, self.inputs).view(len(x), rows, fan_in).transpose(0, 1)
-        y = torch.bmm(gathered, self.weight).transpose(0, 1).reshape(len(x), -1)
-        return y + self.bias
+        product = torch.baddbmm(self.bias.view(rows, 1, -1), gathered, self.weight)
+        return product.transpose(0, 1).reshape(len(x), -1)
 
     def edge_weight(self, grad: Tensor) -> Tensor:
         rows, slots, bo, bi = self.pattern.weight_shape
@@ -103,6 +105,7 @@ class Stk(Candidate):
     name = "stk"
     dtypes: ClassVar = HALVES
     lacks: ClassVar = ONLY_STEPS
+    roundings = 2
 
     @classmethod
     def _refuses(cls, problem: Problem) -> str | None:
@@ -144,6 +147,7 @@ class Blksprs(Candidate):
     name = "blksprs"
     dtypes: ClassVar = (torch.float32, *HALVES)
     lacks: ClassVar = ONLY_STEPS
+    roundings = 2
 
     @classmethod
     def _refuses(cls, problem: Problem) -> str | None:

@@ -24,6 +24,7 @@ def explain(
     ] = "auto",
     dtype: Annotated[str, typer.Option(help=f"{', '.join(DTYPES)}.")] = "float32",
     threads: options.Threads = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     again: Annotated[
         bool, typer.Option("--again", help="Forget every measurement of this machine first.")
     ] = False,
@@ -39,7 +40,7 @@ def explain(
     if again:
         measurements.forget()
     pattern = nearest(n_in, n_out, density=density, family=family, block=options.block(block))
-    text = str(explain_junction(pattern, batch, DTYPES[dtype], threads))
+    text = str(explain_junction(pattern, batch, DTYPES[dtype], threads, device))
     console.print(text, highlight=False, soft_wrap=True, markup=False)
     console.print(
         f"\nmeasurements are kept in {measurements.file()}", highlight=False, soft_wrap=True

@@ -10,7 +10,7 @@ import torch
 
 from dnc_sparse import bench
 from dnc_sparse.backends import cpu
-from dnc_sparse.bench import dense, peers, timer
+from dnc_sparse.bench import dense, gpu_peers, peers, timer
 from dnc_sparse.bench.candidates import Bench
 from dnc_sparse.cli import main
 from dnc_sparse.patterns import nearest, random
@@ -50,7 +50,8 @@ def test_every_candidate_agrees_with_the_oracle(dtype: torch.dtype, batch: int, 
 def test_what_computes_in_float32(operation: str) -> None:
     can = [name for name, kind in bench.CANDIDATES.items() if operation not in kind.lacks]
     assert can[:6] == ["linear", "sparse", "onednn", "bfloat16", "masked", "csr"]
-    assert set(can[6:]) <= {"bsr", "scipy", "sparseprop", "gather", SLOW}
+    others = {"bsr", "scipy", "sparseprop", "gather", SLOW}
+    assert set(can[6:]) <= others | {"gather-bmm", "two-four", "stk", "blksprs"}
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,17 @@ def test_what_computes_in_float32(operation: str) -> None:
         ("onednn", "step", problem(torch.float64), "it computes in float32, bfloat16, not in f"),
         ("bfloat16", "step", problem(torch.bfloat16), "nn.Linear itself is in bfloat16 here"),
         ("bsr", "forward", problem(), "the pattern has no blocks"),
-        ("bsr", "step", problem(block=4), "torch has no gradients of BSR products on the CPU"),
+        ("bsr", "step", problem(block=4), "torch has no gradients of BSR products"),
+        ("bsr", "forward", problem(torch.bfloat16, block=4), "on the CPU it computes in float32"),
+        ("two-four", "forward", problem(torch.bfloat16), "it computes on CUDA devices"),
+        ("two-four", "step", problem(torch.bfloat16), "only its forward pass takes a fixed patt"),
+        ("gather-bmm", "forward", problem(), "the pattern has no blocks"),
+        ("gather-bmm", "grad_weight", problem(block=4), "its gradients come from autograd"),
+        (
+            *("gather-bmm", "forward"),
+            bench.Problem(random(64, 32, density=0.3, block=4, seed=0), 4),
+            "its outputs must all have the same fan_in",
+        ),
         ("scipy", "step", problem(), "scipy has no gradients"),
         ("scipy", "grad_weight", problem(), "scipy has no product sampled at a pattern"),
         ("sparseprop", "grad_input", problem(), "SparseProp fuses both gradients in one pass"),
@@ -91,6 +102,17 @@ def test_what_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert peers.SparseProp.unavailable(problem(), "step") == (
         "sparseprop is not installed: pip install 'dnc-sparse[peers]'"
     )
+    monkeypatch.setattr(gpu_peers, "find_spec", lambda name: None)
+    half = problem(torch.bfloat16, block=4)
+    assert gpu_peers.Stk.unavailable(half, "step") == (
+        "stk is not installed: pip install --no-build-isolation stanford-stk==0.7.1"
+    )
+    assert gpu_peers.Blksprs.unavailable(half, "step") == (
+        "blksprs is not installed: pip install blksprs==2.5"
+    )
+    monkeypatch.setattr(gpu_peers, "find_spec", lambda name: object())
+    assert gpu_peers.Stk.unavailable(half, "step") == "it has only blocks of 128"
+    assert gpu_peers.Blksprs.unavailable(half, "step") == "it has square blocks from 16 on"
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     assert dense.OneDnnLinear.unavailable(problem(), "step") == (
         "this torch was built without oneDNN"
@@ -188,7 +210,7 @@ def test_command_prints_ratios_and_writes_json(
     record = json.loads(path.read_text())
     assert len(record["junctions"]) == 2
     assert record["machine"]["torch"] == torch.__version__
-    assert record["peers"].keys() == {"scipy", "sparseprop"}
+    assert record["peers"].keys() >= {"scipy", "sparseprop"}
 
 
 def test_command_says_why_there_is_a_dash(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from rich.console import Console
 
 from dnc_sparse.bench import CANDIDATES, OPERATIONS, SUITES, figures, report, roofs, suite, sweep
 from dnc_sparse.bench.cpu_suite import CPU_SUITE, at_least, at_most, over, ragged, scaling
+from dnc_sparse.bench.device_timer import interleaved_on_device
+from dnc_sparse.bench.gpu_suite import GPU_SUITE
 from dnc_sparse.bench.measures import DTYPES, Goal, Measure, Run, Setting
-from dnc_sparse.cli import main
+from dnc_sparse.cli import bench_suite, main
 
 TINY = Setting(32, 16, 4, 1 / 4)
 SHORT = suite.Effort(rounds=1, budget_s=0, heavy=False)
@@ -212,3 +215,66 @@ def test_pictures_need_matplotlib(
     assert stop.value.code == 2
     assert "drawing needs matplotlib: pip install 'dnc-sparse[plot]'" in capsys.readouterr().err
     assert not (tmp_path / "pictures").exists()
+
+
+# --- devices
+
+
+def test_the_table_of_the_gpu_suite() -> None:
+    names = [measure.name for measure in GPU_SUITE]
+    assert len(set(names)) == len(names)
+    goals = {measure.name: str(measure.goal) for measure in GPU_SUITE}
+    assert goals["dense / ours, step, block 128 (1/16)"] == ">= 8"
+    assert goals["dense / ours, step, block 16 (1/2)"] == ">= 0.4"
+    assert goals["dense / ours, forward, 1x1, IEEE float32 (1/16)"] == ">= 3"
+    assert sum(name.startswith("two-four") for name in names) == 2
+    for measure in GPU_SUITE:
+        assert measure.run.setting.device == "cuda"
+        assert {measure.run.candidate, measure.against.candidate} <= CANDIDATES.keys()
+    # neighbours share layers and inputs
+    settings = [measure.run.setting for measure in GPU_SUITE]
+    assert len({*settings}) == sum(a != b for a, b in pairwise([None, *settings]))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_gpu_suite_needs_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", "--suite", "gpu"])
+    assert stop.value.code != 0
+    assert "suite 'gpu' cannot run here: torch finds no CUDA device" in capsys.readouterr().err
+
+
+def test_only_takes_what_has_the_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", "--suite", "cpu", "--only", "no such thing"])
+    assert stop.value.code != 0
+    assert "no measure of suite 'cpu' has 'no such thing' in its name" in capsys.readouterr().err
+
+
+def test_on_a_device_what_breaks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: suite.Suite, measure: Measure, threads: int) -> suite.Outcome:
+        raise RuntimeError("no such\nluck")
+
+    monkeypatch.setattr(suite.Suite, "take", broken)
+    taker = suite.Suite(SHORT)
+    outcome = bench_suite._taken(taker, FORWARD, 0, keep_going=True)
+    assert outcome.failed
+    assert outcome.unavailable == "broke: RuntimeError: no such"
+    with pytest.raises(RuntimeError, match=r"^no such"):
+        bench_suite._taken(taker, FORWARD, 0, keep_going=False)
+
+
+def test_blocks_are_drawn(tmp_path: Path) -> None:
+    outcomes = [suite.Outcome(m, 0, 2.0, 1.0, 2.0) for m in GPU_SUITE if "step" in m.row]
+    figures.save_block_speed_up(outcomes, "a card", tmp_path / "blocks.png")
+    assert (tmp_path / "blocks.png").stat().st_size > 10_000
+    figures.save_block_speed_up([], "a card", tmp_path / "none.png")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
+def test_the_clock_of_a_device() -> None:
+    a, b = (torch.randn(n, n, device="cuda") for n in (256, 4096))
+    short, long = interleaved_on_device([lambda: a @ a, lambda: b @ b], 5)
+    assert 0 < short < long < 1
+    with pytest.raises(ValueError, match=r"^timing needs at least 1 round, got 0$"):
+        interleaved_on_device([], 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 from pathlib import Path
@@ -33,3 +34,15 @@ def test_sparsify_transformer(show) -> None:  # type: ignore[no-untyped-def]
     # always answering 9 would be right for 46 % of the positions
     (accuracy,) = map(float, re.findall(r"sequences: ([\d.]+)%", text))
     assert accuracy > 90
+
+
+def test_language_model(tmp_path: Path) -> None:
+    example = runpy.run_path(str(EXAMPLES / "language_model.py"))
+    out = tmp_path / "model.json"
+    example["main"](1, 64, 16, 2, 30, 1 / 4, 16, False, out)
+    record = json.loads(out.read_text())
+    assert record["sparse"]["parameters"] < record["dense"]["parameters"]
+    for kind in ("dense", "sparse"):
+        losses = record[kind]["losses"]
+        assert len(losses) == 35
+        assert sum(losses[-5:]) < sum(losses[:5])

@@ -1,0 +1,199 @@
+"""The planner of CUDA devices, with kernels that stand in for a GPU's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from support import Case as Inputs
+from support import assert_exact, normals, small_integers
+
+import dnc_sparse
+from dnc_sparse import backends
+from dnc_sparse.backends import explanation, gpu, planner, reference
+from dnc_sparse.backends.gpu import DENSE, SEPARATE, Case, Method
+from dnc_sparse.patterns import Pattern, nearest
+
+PATTERN = nearest(256, 256, density=1 / 8, block=16)
+BATCH = 40
+
+
+def stand_in(name: str, calls: list[str], functions: dict[str, tuple[str, ...]]) -> Any:
+    """Return a backend that computes as the oracle does and tells which configuration it got."""
+
+    def compute(function: str) -> Any:
+        def run(*arguments: Any, config: str | None = None) -> Any:
+            calls.append(f"{name} {config} {function}")
+            return getattr(reference, function)(*arguments)
+
+        return run
+
+    return SimpleNamespace(
+        unavailable=lambda device=None, dtype=None: (
+            "too precise" if dtype == torch.float64 else None
+        ),
+        candidates=lambda function, pattern, dtype, batch: functions.get(function, ()),
+        **{function: compute(function) for function in gpu.FUNCTIONS},
+    )
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Put stand-ins in place of all kernels; the list fills with what was called."""
+    made: list[str] = []
+    every = dict.fromkeys(gpu.FUNCTIONS, ("a", "b"))
+    kernels = {
+        "triton": stand_in("triton", made, every),
+        "cuda": stand_in("cuda", made, {"forward": ("c",)}),
+    }
+    monkeypatch.setattr(gpu, "KERNELS", kernels)
+    monkeypatch.setattr(gpu, "card", lambda device: "a card")
+    return made
+
+
+@pytest.fixture
+def raced(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Let each race be won by its second runner; the list fills with who ran."""
+    races: list[list[str]] = []
+
+    def rigged(runs: dict[str, object], timed: object) -> dict[str, float]:
+        races.append(list(runs))
+        return {name: 1.0 if place == 1 else 2.0 for place, name in enumerate(runs)}
+
+    monkeypatch.setattr(gpu, "race", rigged)
+    return races
+
+
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def decide(function: str = "forward", pattern: Pattern = PATTERN, **choice: Any) -> Any:
+    """Let the planner decide a function of float32 tensors, unless a dtype is given."""
+    dtype = choice.pop("dtype", torch.float32)
+    inputs = normals(pattern, BATCH, dtype)
+    case = Case(function, pattern, BATCH, dtype, torch.device("cpu"))
+    return gpu.decide(case, arguments(inputs)[function], **choice)
+
+
+def arguments(inputs: Inputs) -> dict[str, tuple[Any, ...]]:
+    x, grad_y, weight, bias, p = (
+        inputs.x, inputs.grad_y, inputs.weight, inputs.bias, inputs.pattern,
+    )  # fmt: skip
+    return {
+        "forward": (x, weight, bias, p, False),
+        "grad_input": (grad_y, weight, p),
+        "grad_weight": (grad_y, x, p),
+        "backward": (grad_y, x, weight, p, True),
+    }
+
+
+@pytest.mark.usefixtures("calls", "raced")
+def test_equals_the_oracle_by_whatever_method() -> None:
+    for mode in ("measured", "sparse", "dense"):
+        with planner.use(mode):  # type: ignore[arg-type]
+            assert_exact(small_integers(PATTERN, BATCH, torch.float32), gpu)
+
+
+def test_the_fastest_method_is_taken_and_remembered(
+    calls: list[str], raced: list[list[str]]
+) -> None:
+    pattern = nearest(256, 256, density=1 / 8, block=16, seed=1)
+    inputs = arguments(normals(pattern, BATCH, torch.float32))
+    for _ in range(2):
+        gpu.forward(*inputs["forward"])
+    assert raced == [["triton a", "triton b", "cuda c", "dense"]]
+    # each ran once for its compiler, then the winner twice
+    assert calls == [
+        *("triton a forward", "triton b forward", "cuda c forward"),
+        *(["triton b forward"] * 2),
+    ]
+    # another process finds what this one measured
+    del pattern._plans["methods", torch.device("cpu")]
+    gpu.forward(*inputs["forward"])
+    assert len(raced) == 1
+    assert decide().reason == "measured on a card"
+
+
+@pytest.mark.usefixtures("calls")
+def test_gradients_one_by_one_are_a_method(raced: list[list[str]]) -> None:
+    assert str(decide("backward").method) == "triton b"
+    assert raced[-1] == ["triton a", "triton b", "separate", "dense"]
+    inputs = normals(PATTERN, BATCH, torch.float32)
+    grads = gpu.compute(SEPARATE, "backward", (*arguments(inputs)["backward"][:4], False))
+    assert grads[2] is None
+
+
+@pytest.mark.usefixtures("deterministic", "calls")
+@pytest.mark.parametrize(("density", "dense"), [(1 / 8, False), (1 / 2, True)])
+def test_deterministic_algorithms_measure_nothing(
+    density: float, dense: bool, raced: list[list[str]]
+) -> None:
+    decision = decide(pattern=nearest(256, 256, density=density, block=16), dtype=torch.bfloat16)
+    assert (decision.method == DENSE) is dense
+    assert decision.reason == (
+        "nothing may be timed now: sparse below density 0.2, where it should win"
+    )
+    assert not raced
+
+
+@pytest.mark.usefixtures("calls")
+def test_a_graph_being_captured_measures_nothing(raced: list[list[str]]) -> None:
+    assert decide(may_measure=False).method == Method("triton", "a")
+    assert not raced
+
+
+@pytest.mark.usefixtures("calls")
+def test_without_a_kernel_dense_arithmetic_computes(raced: list[list[str]]) -> None:
+    for function in gpu.FUNCTIONS:
+        decision = decide(function, dtype=torch.float64)
+        assert decision.method == DENSE
+        assert decision.reason == "no sparse kernel takes this junction in this dtype"
+    assert not raced
+
+
+@pytest.mark.parametrize(
+    ("side", "dtype", "tf32", "density"),
+    [
+        (128, torch.bfloat16, False, 0.8),
+        (32, torch.float16, False, 0.4),
+        (4, torch.bfloat16, False, 1 / 40),
+        (1, torch.float32, False, 0.25),
+        (1, torch.float32, True, 1 / 40),
+    ],
+)
+def test_even_density(
+    side: int, dtype: torch.dtype, tf32: bool, density: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "_tf32", lambda dtype: tf32)
+    assert gpu.even_density(nearest(256, 256, density=1 / 2, block=side), dtype) == density
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_unavailable_without_a_gpu() -> None:
+    assert gpu.unavailable("cpu") == "it computes on CUDA devices, not on 'cpu'"
+    assert gpu.unavailable() == "torch finds no CUDA device"
+    message = r"^backend 'gpu' cannot run here: torch finds no CUDA"
+    with pytest.raises(RuntimeError, match=message), backends.use_backend("gpu"):
+        pass
+    with pytest.raises(RuntimeError, match=r"^the planner cannot run here: torch finds no CUDA"):
+        dnc_sparse.explain(PATTERN, 16, device="cuda")
+
+
+@pytest.mark.usefixtures("calls", "raced")
+def test_explain_tells_every_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "unavailable", lambda device=None, dtype=None: None)
+    # there is no such device here: its tensors are on the CPU
+    inputs = arguments(normals(PATTERN, BATCH, torch.float32))
+    monkeypatch.setattr(explanation, "_calls", lambda *junction: inputs)
+    lines = str(dnc_sparse.explain(PATTERN, BATCH, device="cuda")).splitlines()
+    assert lines[0].endswith("batch 40, float32, a card")
+    assert [line.split()[0] for line in lines[2:6]] == list(gpu.FUNCTIONS)
+    assert "triton b  measured on a card" in lines[2]
+    assert sum("all methods" in line for line in lines) == 4
