@@ -10,7 +10,7 @@ CPP_TESTS := $(wildcard tests/cpp/*.cpp)
 CROSS_CXX := aarch64-linux-gnu-g++
 QEMU ?= qemu-aarch64
 
-.PHONY: demo dev check format test sanitize neon-tools neon-test wheel-test bench clean
+.PHONY: demo dev check format test sanitize neon-tools neon-test wheel-test bench gpu clean
 .DEFAULT_GOAL := help
 help:
 	@echo "make demo        train dense and sparse networks on Morse symbols and compare them"
@@ -20,6 +20,7 @@ help:
 	@echo "make neon-test   C++ tests built for 64-bit ARM and run in an emulator"
 	@echo "make wheel-test  build the wheel and run the tests on it outside this tree"
 	@echo "make bench       time sparse junctions against dense ones and other libraries, with pictures"
+	@echo "make gpu         build, test and measure on this machine's GPU, in one folder of results"
 	@echo "make dev         only set up $(VENV)"
 
 # torch comes first and alone, so that nothing else chooses its build
@@ -79,6 +80,9 @@ $(VENV)/peers: $(VENV)/installed
 
 bench: $(VENV)/peers
 	@$(BIN)/dnc-sparse bench --suite cpu --json runs/bench/cpu.json --plot runs/bench
+
+gpu: dev
+	@$(BIN)/python bench/gpu.py
 
 clean:
 	rm -rf $(VENV) build dist
