@@ -33,19 +33,19 @@ def _forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, pattern: str, relu: bool = False
 ) -> Tensor:
     own = _checked(pattern, x=x, weight=weight, bias=bias)
-    return _backend(x).forward(x, weight, bias, own, relu)
+    return _backend(x, own).forward(x, weight, bias, own, relu)
 
 
 @torch.library.custom_op("dnc_sparse::grad_input", mutates_args=())
 def _grad_input(grad_y: Tensor, weight: Tensor, pattern: str) -> Tensor:
     own = _checked(pattern, grad_y=grad_y, weight=weight)
-    return _backend(grad_y).grad_input(grad_y, weight, own)
+    return _backend(grad_y, own).grad_input(grad_y, weight, own)
 
 
 @torch.library.custom_op("dnc_sparse::grad_weight", mutates_args=())
 def _grad_weight(grad_y: Tensor, x: Tensor, pattern: str) -> Tensor:
     own = _checked(pattern, x=x, grad_y=grad_y)
-    return _backend(x).grad_weight(grad_y, x, own)
+    return _backend(x, own).grad_weight(grad_y, x, own)
 
 
 @torch.library.custom_op("dnc_sparse::backward", mutates_args=())
@@ -53,7 +53,7 @@ def _backward(
     grad_y: Tensor, x: Tensor, weight: Tensor, pattern: str, bias: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     own = _checked(pattern, x=x, weight=weight, grad_y=grad_y)
-    grads = _backend(x).backward(grad_y, x, weight, own, bias)
+    grads = _backend(x, own).backward(grad_y, x, weight, own, bias)
     # an operator's results are tensors
     return (*grads[:2], x.new_empty(0) if grads[2] is None else grads[2])
 
@@ -238,7 +238,7 @@ def forward(
         y = _forward(x, weight, bias, pattern.key, relu)
         return y
     _check(pattern, {"x": x, "weight": weight, "bias": bias})
-    backend = _backend(x)
+    backend = _backend(x, pattern)
     if not _needs_gradient(x, weight, bias):
         return backend.forward(x, weight, bias, pattern, relu)
     y = _eager(x, weight, bias, pattern, relu, backend)  # type: ignore[no-untyped-call]
@@ -260,8 +260,8 @@ def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     return grad
 
 
-def _backend(x: Tensor) -> backends.Backend:
-    return backends.select(x.device.type, x.dtype)
+def _backend(x: Tensor, pattern: Pattern) -> backends.Backend:
+    return backends.select(x.device.type, x.dtype, pattern.block)
 
 
 def _autocast(x: Tensor, *others: Tensor | None) -> tuple[Any, ...]:

@@ -124,17 +124,17 @@ def _case(pattern: Pattern, batch: int, draw) -> Case:  # type: ignore[no-untype
 
 def assert_exact(case: Case, backend: backends.Backend) -> None:
     """Require equality with the oracle in float64, rounded once to the dtype."""
-    expected = case.map(lambda t: t.double()).results(reference)
+    expected = case.map(lambda t: t.cpu().double()).results(reference)
     for name, result in case.results(backend).items():
         assert result.dtype == case.x.dtype, name
-        assert torch.equal(result, expected[name].to(result.dtype)), name
+        assert torch.equal(result.cpu(), expected[name].to(result.dtype)), name
 
 
 def assert_within_bound(case: Case, backend: backends.Backend) -> None:
     """Require every element to be within the oracle's own bound."""
-    truth = case.map(lambda t: t.double()).results(reference)
-    size = case.map(lambda t: t.double().abs()).results(reference)
+    truth = case.map(lambda t: t.cpu().double()).results(reference)
+    size = case.map(lambda t: t.cpu().double().abs()).results(reference)
     for name, result in case.results(backend).items():
-        error = (result.double() - truth[name]).abs()
+        error = (result.cpu().double() - truth[name]).abs()
         bound = reference.error_bound(truth[name], size[name], case.x.dtype)
         assert bool((error <= bound).all()), f"{name}: {(error - bound).max():.3g} over the bound"

@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dnc_sparse.backends import cpu, gpu, reference
+from dnc_sparse.backends import cpu, gpu, reference, triton
 from dnc_sparse.patterns import Pattern
 
 
@@ -45,13 +45,21 @@ class Backend(Protocol):
         ...
 
     def unavailable(
-        self, device: str | None = None, dtype: torch.dtype | None = None
+        self,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+        block: tuple[int, int] | None = None,
     ) -> str | None:
-        """Why this backend cannot run (here, or on this device and dtype); None when it can."""
+        """Why this backend cannot run (here, or on these); None when it can."""
         ...
 
 
-BACKENDS: dict[str, Backend] = {"reference": reference, "cpu": cpu, "gpu": gpu}
+BACKENDS: dict[str, Backend] = {
+    "reference": reference,
+    "cpu": cpu,
+    "gpu": gpu,
+    "triton": triton,
+}
 PREFERENCE: dict[str, tuple[str, ...]] = {
     "cpu": ("cpu", "reference"),
     "cuda": ("gpu", "reference"),
@@ -88,25 +96,27 @@ def use_backend(name: str) -> Iterator[None]:
         _forced = before
 
 
-def select(device: str, dtype: torch.dtype) -> Backend:
-    """Return the backend for tensors of this device type and dtype.
+def select(device: str, dtype: torch.dtype, block: tuple[int, int] | None = None) -> Backend:
+    """Return the backend for tensors of this device type and dtype, and a pattern of this block.
 
     Raises RuntimeError, with each reason, when the named one or every candidate states one.
     """
-    return _selected(_forced, device, dtype)
+    return _selected(_forced, device, dtype, block)
 
 
 # for small layers asking again takes a good part of a call; no reason changes while a process runs
 @cache
-def _selected(forced: str | None, device: str, dtype: torch.dtype) -> Backend:
+def _selected(
+    forced: str | None, device: str, dtype: torch.dtype, block: tuple[int, int] | None
+) -> Backend:
     if forced is not None:
-        reason = BACKENDS[forced].unavailable(device, dtype)
+        reason = BACKENDS[forced].unavailable(device, dtype, block)
         if reason is None:
             return BACKENDS[forced]
         raise RuntimeError(f"backend {forced!r} cannot run here: {reason}")
     reasons = []
     for name in PREFERENCE.get(device, ANY_DEVICE):
-        reason = BACKENDS[name].unavailable(device, dtype)
+        reason = BACKENDS[name].unavailable(device, dtype, block)
         if reason is None:
             return BACKENDS[name]
         reasons.append(f"{name}: {reason}")

@@ -46,8 +46,12 @@ def _module() -> ModuleType:
     return module
 
 
-def unavailable(device: str | None = None, dtype: torch.dtype | None = None) -> str | None:
-    """Why this backend cannot run (here, or on this device and dtype); None when it can."""
+def unavailable(
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+    block: tuple[int, int] | None = None,
+) -> str | None:
+    """Why this backend cannot run (here, or on these); None when it can. Any block will do."""
     if _compiled() is None:
         return (
             f"dnc_sparse._cpu was not built for Python {platform.python_version()}; "

@@ -37,7 +37,7 @@ TIMED_RUNS = 5
 
 
 class Method(NamedTuple):
-    """A backend's kernels in one configuration (None: its own choice), dense, or `SEPARATE`."""
+    """A backend's kernels in one of its configurations, `DENSE`, or `SEPARATE`."""
 
     backend: str
     config: Any = None
@@ -76,20 +76,26 @@ class Case(NamedTuple):
         """Return the sparse methods of this case, the favourite first."""
         own = self._kernels(self.function)
         if self.function == "backward" and (own or self._kernels("grad_input")):
-            own.append(SEPARATE)
+            return [*own, SEPARATE]
         return own
 
     def _kernels(self, function: str) -> list[Method]:
         return [
             Method(name, config)
             for name, kernels in KERNELS.items()
-            if kernels.unavailable(self.device.type, self.dtype) is None
-            for config in kernels.candidates(function, self.pattern, self.dtype, self.batch)
+            if kernels.unavailable(self.device.type, self.dtype, self.pattern.block) is None
+            for config in kernels.candidates(
+                *(function, self.pattern, self.dtype, self.batch, self.device)
+            )
         ]
 
 
-def unavailable(device: str | None = None, dtype: torch.dtype | None = None) -> str | None:
-    """Why this backend cannot run (here, or on this device and dtype); None when it can."""
+def unavailable(
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+    block: tuple[int, int] | None = None,
+) -> str | None:
+    """Why this backend cannot run (here, or on these); None when it can."""
     if device not in (None, "cuda"):
         return f"it computes on CUDA devices, not on {device!r}"
     if not torch.cuda.is_available():
@@ -153,7 +159,7 @@ def compute(method: Method, function: str, arguments: Arguments) -> Any:
         grad_y, x, weight, pattern, bias = arguments
         grads = grad_input(grad_y, weight, pattern), grad_weight(grad_y, x, pattern)
         return *grads, grad_y.sum(0) if bias else None
-    return getattr(KERNELS[method.backend], function)(*arguments, config=method.config)
+    return KERNELS[method.backend].run(function, method.config, arguments)
 
 
 def decide(case: Case, arguments: Arguments, may_measure: bool = True) -> Decision[Method]:
@@ -247,4 +253,4 @@ def _card(index: int) -> str:
 
 def _tf32(dtype: torch.dtype) -> bool:
     """Whether torch lets products of this dtype round their operands to TF32."""
-    return dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
+    return dtype == torch.float32 and torch.backends.cuda.matmul.fp32_precision == "tf32"

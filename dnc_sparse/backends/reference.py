@@ -12,8 +12,12 @@ from torch import Tensor
 from dnc_sparse.patterns import Pattern
 
 
-def unavailable(device: str | None = None, dtype: torch.dtype | None = None) -> str | None:
-    """Why this backend cannot run (here, or on this device and dtype); None when it can."""
+def unavailable(
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+    block: tuple[int, int] | None = None,
+) -> str | None:
+    """Why this backend cannot run (here, or on these); None when it can. Any block will do."""
     if dtype is not None and not dtype.is_floating_point:
         return f"weights and activations must be floating point, got {dtype}"
     return None

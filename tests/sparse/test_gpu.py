@@ -24,19 +24,14 @@ BATCH = 40
 def stand_in(name: str, calls: list[str], functions: dict[str, tuple[str, ...]]) -> Any:
     """Return a backend that computes as the oracle does and tells which configuration it got."""
 
-    def compute(function: str) -> Any:
-        def run(*arguments: Any, config: str | None = None) -> Any:
-            calls.append(f"{name} {config} {function}")
-            return getattr(reference, function)(*arguments)
-
-        return run
+    def run(function: str, config: str, arguments: tuple[Any, ...]) -> Any:
+        calls.append(f"{name} {config} {function}")
+        return getattr(reference, function)(*arguments)
 
     return SimpleNamespace(
-        unavailable=lambda device=None, dtype=None: (
-            "too precise" if dtype == torch.float64 else None
-        ),
-        candidates=lambda function, pattern, dtype, batch: functions.get(function, ()),
-        **{function: compute(function) for function in gpu.FUNCTIONS},
+        unavailable=lambda device, dtype, block: "too precise" if dtype == torch.float64 else None,
+        candidates=lambda function, *junction: functions.get(function, ()),
+        run=run,
     )
 
 
