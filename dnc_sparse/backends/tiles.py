@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from dnc_sparse.patterns import Pattern
+from dnc_sparse.patterns.banked import cyclic_rule
 
 Kernel = Literal["streamed", "resident", "fused", "separate"]
 FunctionName = Literal["forward", "grad_input", "grad_weight", "backward"]
@@ -40,6 +41,8 @@ MOST_BIAS_COLUMNS = 64
 OTHER_BYTES = 4 * 8 * MOST_BIAS_COLUMNS + 64
 # part of a panel's power of two that its depth must fill
 SNUG = 3 / 4
+# what a part costs beside the rest, for its load of a panel or its copy of the sums
+PART_COST = 0.05
 # a part has so many tiles of tokens at least
 LEAST_TILES, MOST_PARTS = 4, 64
 # sums of a program that leave registers for the rest at 8 warps, which hold operands as well where
@@ -64,26 +67,54 @@ class Gpu(NamedTuple):
         return MOST_SUMS if self.capability[0] in (9, 10) else MOST_SUMS_BEFORE_HOPPER
 
 
+class Rule(NamedTuple):
+    """What of a `CyclicRule` is compiled into a kernel; its seeds are arguments."""
+
+    depth: int
+    width: int
+
+
 class Side(NamedTuple):
-    """A pattern as seen by a kernel that owns its rows, or its columns."""
+    """A pattern as seen by a kernel that owns its block rows or, transposed, its columns.
+
+    A kernel is compiled for it. Owned blocks are of `own` neurons, gathered ones of `far`; the
+    table is `Pattern.sources` or, transposed, `Pattern.targets`, `full` where no entry is empty;
+    a cyclic pattern has a `rule` in its place.
+    """
 
     blocks: int
     own: int
     far: int
+    slots: int
     degree: int
+    transposed: bool
+    full: bool
+    rule: Rule | None
 
     @property
     def depth(self) -> int:
         """Gathered neurons of an owned block."""
         return self.degree * self.far
 
+    @property
+    def own_stride(self) -> int:
+        """How far apart the weights of two neighbouring owned neurons lie."""
+        return 1 if self.transposed else self.far
+
 
 def side_of(pattern: Pattern, transposed: bool) -> Side:
     """Return the pattern's rows or, transposed, its columns."""
     bo, bi = pattern.block
-    if transposed:
-        return Side(pattern.columns, bi, bo, pattern.targets.shape[1])
-    return Side(pattern.rows, bo, bi, pattern.slots)
+    own, far = (bi, bo) if transposed else (bo, bi)
+    table = pattern.targets if transposed else pattern.sources
+    rule = None
+    if pattern.spec["family"] == "cyclic":
+        cyclic = cyclic_rule(pattern)
+        rule = Rule(cyclic.depth, cyclic.width)
+    full = bool((table >= 0).all())
+    return Side(
+        table.shape[0], own, far, max(pattern.slots, 1), table.shape[1], transposed, full, rule
+    )
 
 
 @dataclass(frozen=True)
@@ -105,19 +136,21 @@ class Tile:
         parts = f", {self.parts} parts" if self.parts > 1 else ""
         return f"{self.kernel}{side} {sizes}, {self.warps} warps, {self.stages} stages{parts}"
 
-    def shared_bytes(self, item: int) -> int:
-        """Return about the most shared memory Triton takes for it, with `item` bytes a number."""
+    def shared_bytes(self, item: int, gpu: Gpu) -> int:
+        """Return the most shared memory that Triton takes for it, with `item` bytes a number."""
         gathered, panel = self.tokens * self.depth, self.depth * self.width
         owned = self.tokens * self.width
+        # results change hands between threads, on Blackwell before they are rounded
+        leaving = owned * (4 if gpu.capability >= (10, 0) else item)
         if self.kernel == "streamed":
             kept, moving = 0, gathered + panel
         elif self.kernel == "resident":
-            kept, moving = panel + owned, gathered
+            kept, moving = panel * item + leaving, gathered
         elif self.kernel == "fused":
-            kept, moving = panel + owned, gathered + owned
+            kept, moving = panel * item + leaving, gathered + owned
         else:
             kept, moving = 0, gathered + owned
-        return (kept + self.stages * moving) * item + OTHER_BYTES
+        return kept + self.stages * moving * item + OTHER_BYTES
 
 
 def candidates(
@@ -142,12 +175,24 @@ def candidates(
     found = []
     for side, rows in sides:
         for proposed in _PROPOSALS[function](side, gpu, ieee):
-            tile = _fitting(_cut(proposed, batch), dtype.itemsize, gpu.shared_bytes)
+            tile = _fitting(_cut(proposed, batch), dtype.itemsize, gpu)
             if tile is not None:
                 found.append(replace(tile, by_row=rows, parts=_parts(tile, side, batch, gpu)))
-    # two stages leave a gap between loads, longer than the time that loading weights takes
-    found.sort(key=lambda tile: tile.kernel == "resident" and tile.stages < 3)
+    found.sort(key=lambda tile: _handicap(tile, sides[0][0]))
     return tuple(dict.fromkeys(found))
+
+
+def _handicap(tile: Tile, side: Side) -> int:
+    """Return how many places to move a tile back that was proposed on its chip's terms alone.
+
+    Triton starts the copies of a tile after the product before, which two stages leave alone with
+    its data. Pieces of a block each gather all of its neighbours again.
+    """
+    if tile.kernel in ("streamed", "separate"):
+        return 1
+    return 2 * (tile.stages < 3) + 2 * (
+        tile.kernel == "resident" and tile.width < min(side.own, 128)
+    )
 
 
 def _products(side: Side, gpu: Gpu, ieee: bool) -> Iterator[Tile]:
@@ -157,12 +202,14 @@ def _products(side: Side, gpu: Gpu, ieee: bool) -> Iterator[Tile]:
         return
     for width in _widths(side.own):
         if side.depth == _above(side.depth):
-            yield Tile("resident", 128, width, side.depth, 8, 4)
-            yield Tile("resident", 64, width, side.depth, 4, 4)
+            yield from (
+                Tile("resident", tokens, width, side.depth, warps, 4)
+                for tokens, warps in _tokens(width)
+            )
     width, whole = min(side.own, 128), _above(side.depth)
     # at least 16 bytes of weights for each of 256 threads
     yield Tile("streamed", 256, width, min(max(64, 2048 // width), whole), 8, 4)
-    yield Tile("streamed", 128, width, min(64, whole), 4, 4)
+    yield Tile("streamed", 128, width, min(64, whole), 8 if width == 128 else 4, 4)
     yield Tile("streamed", 128, width, min(128, whole), 8, 3)
 
 
@@ -172,8 +219,12 @@ def _fused(side: Side, gpu: Gpu, ieee: bool) -> Iterator[Tile]:
         return
     for width in _widths(side.own):
         if depth * width <= gpu.sums:
-            yield Tile("fused", 128, width, depth, 8, 3)
-            yield Tile("fused", 64, width, depth, 8, 3)
+            yield from (Tile("fused", tokens, width, depth, 8, 4) for tokens, _ in _tokens(width))
+
+
+def _tokens(width: int) -> tuple[tuple[int, int], ...]:
+    """Tokens of a tile whose weights stay on chip, with warps: one side must have 64 or more."""
+    return ((128, 8), (64, 4), (32, 4)) if width >= 64 else ((128, 8), (64, 4))
 
 
 def _separate(side: Side, gpu: Gpu, ieee: bool) -> Iterator[Tile]:
@@ -194,7 +245,7 @@ _PROPOSALS = {
 
 def _widths(own: int) -> tuple[int, ...]:
     """Tiles of an owned block: all of it, or pieces that still fill a matrix instruction."""
-    return tuple(width for width in (128, 64) if width < own) + ((own,) if own <= 64 else ())
+    return tuple(width for width in (128, 64) if width <= own) or (own,)
 
 
 def _above(size: int) -> int:
@@ -207,24 +258,29 @@ def _cut(tile: Tile, batch: int) -> Tile:
     return replace(tile, tokens=min(tile.tokens, _above(batch)))
 
 
-def _fitting(tile: Tile, item: int, shared_bytes: int) -> Tile | None:
+def _fitting(tile: Tile, item: int, gpu: Gpu) -> Tile | None:
     """Return the tile with as many stages as fit on chip; None below two."""
     for stages in range(tile.stages, 1, -1):
         fitting = replace(tile, stages=stages)
-        if fitting.shared_bytes(item) <= shared_bytes:
+        if fitting.shared_bytes(item, gpu) <= gpu.shared_bytes:
             return fitting
     return None
+
+
+def units_of(tile: Tile, side: Side) -> int:
+    """Return how many pieces a kernel cuts the owned blocks into, and the depth if it has to."""
+    pieces = 1 if tile.kernel == "streamed" else -(-side.depth // tile.depth)
+    return side.blocks * side.own // tile.width * pieces
 
 
 def _parts(tile: Tile, side: Side, batch: int, gpu: Gpu) -> int:
     """Return into how many pieces to cut the batch so that the GPU's last round is a full one."""
     if tile.kernel == "streamed":
         return 1
-    units = side.blocks * side.own // tile.width * -(-side.depth // tile.depth)
+    units = units_of(tile, side)
     most = max(1, min(MOST_PARTS, batch // (LEAST_TILES * tile.tokens)))
 
     def rounds(parts: int) -> float:
-        # a part costs a load of its panel, or a copy of its sums
-        return -(-units * parts // gpu.multiprocessors) / parts * (1 + 0.01 * parts)
+        return -(-units * parts // gpu.multiprocessors) / parts * (1 + PART_COST * parts)
 
     return min(range(1, most + 1), key=rounds)

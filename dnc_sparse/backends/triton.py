@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from dnc_sparse.backends import tiles
-from dnc_sparse.backends.tiles import FunctionName, Gpu, Tile
+from dnc_sparse.backends.tiles import FunctionName, Gpu, Side, Tile
 from dnc_sparse.patterns import Pattern
 from dnc_sparse.patterns.banked import cyclic_rule
 
@@ -151,32 +151,27 @@ def product(
     transposed: bool = False,
 ) -> Tensor:
     """Compute `forward` or, transposed, `grad_input` with a tile, or else with the favourite."""
-    gathered, weight = _rows(gathered), _packed(weight)
-    side = _side(pattern, gathered.device, transposed)
-    batch = gathered.shape[0]
-    owned = gathered.new_empty(batch, side.neurons)
+    gathered = _rows(gathered)
+    batch, device = gathered.shape[0], gathered.device
+    owned = gathered.new_empty(batch, pattern.n_in if transposed else pattern.n_out)
     if batch == 0:
         return owned
     tile = tile or _favourite("grad_input" if transposed else "forward", pattern, gathered)
     assert tile is not None
-    chunk, parts = _chunk(tile, batch)
-    arguments = (
-        gathered,
-        weight,
-        None if bias is None else _packed(bias),
-        owned,
-        side.table,
-        batch,
-    )
+    plan, (chunk, parts) = _plan(pattern, device, transposed), _chunk(tile, batch)
+    bias = None if bias is None else _packed(bias)
+    arguments = (gathered, _packed(weight), bias, owned, plan.table, batch)
     strides = (gathered.stride(0), owned.stride(0))
-    constants = side.constants | _constants(tile, gathered.dtype)
-    with _on(gathered.device):
+    constants = _constants(tile, gathered.dtype)
+    with _on(device):
         if tile.kernel == "resident":
-            kernel, programs = _module().resident, side.tiles(tile) * parts
-            kernel[(programs,)](*arguments, *strides, chunk, **constants, RELU=relu)
+            kernel = _module().resident[(tiles.units_of(tile, plan.side) * parts,)]
+            kernel(*arguments, *strides, chunk, SIDE=plan.side, RELU=relu, **constants)
         else:
-            kernel, programs = _module().streamed, side.tiles(tile) * -(-batch // tile.tokens)
-            kernel[(programs,)](*arguments, *strides, **constants, RELU=relu)
+            kernel = _module().streamed[
+                (tiles.units_of(tile, plan.side) * -(-batch // tile.tokens),)
+            ]
+            kernel(*arguments, *strides, SIDE=plan.side, RELU=relu, **constants)
     return owned
 
 
@@ -196,15 +191,15 @@ def gradients(
     name: FunctionName = "grad_weight" if weight is None else "backward"
     tile = tile or _favourite(name, pattern, x)
     assert tile is not None
-    side = _side(pattern, x.device, transposed=not tile.by_row)
+    plan = _plan(pattern, x.device, transposed=not tile.by_row)
     gathered, owned = (x, grad_y) if tile.by_row else (grad_y, x)
-    batch, units = x.shape[0], side.tiles(tile) * -(-side.depth // tile.depth)
+    batch, units = x.shape[0], tiles.units_of(tile, plan.side)
     share = _power_of_two(-(-pattern.n_out // max(units, 1))) if bias else 0
     in_pass = 0 < share <= tiles.MOST_BIAS_COLUMNS and pattern.n_edges > 0
     grad_x = None if weight is None else x.new_empty(batch, pattern.n_in)
     chunk, parts = _chunk(tile, batch)
     # empty slots are visited by no program, and without a batch none is
-    new = x.new_empty if side.all_slots and batch else x.new_zeros
+    new = x.new_empty if plan.all_slots and batch else x.new_zeros
     kept = x.dtype if parts == 1 else torch.float32
     grad = new((parts, *pattern.weight_shape), dtype=kept)
     grad_bias = x.new_empty((parts, pattern.n_out), dtype=kept) if in_pass else None
@@ -212,10 +207,10 @@ def gradients(
         with _on(x.device):
             _module().backward[(units * parts,)](
                 gathered, owned, None if weight is None else _packed(weight), grad_y,
-                grad_x, grad, grad_bias, side.table, batch,
+                grad_x, grad, grad_bias, plan.table, batch,
                 gathered.stride(0), owned.stride(0), grad_y.stride(0), chunk,
                 pattern.n_out, grad[0].numel(),
-                **side.constants, GRAD_INPUT=weight is not None, BIAS=share if in_pass else 0,
+                SIDE=plan.side, GRAD_INPUT=weight is not None, BIAS=share if in_pass else 0,
                 **_constants(tile, x.dtype),
             )  # fmt: skip
     elif grad_x is not None:
@@ -239,42 +234,24 @@ def _total(parts: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Side:
+class _Plan:
     """A pattern on a device, as seen by a kernel that owns its rows or its columns."""
 
+    side: Side
     table: Any
-    neurons: int
-    depth: int
     all_slots: bool
-    constants: dict[str, Any]
-
-    def tiles(self, tile: Tile) -> int:
-        """Tiles that a kernel cuts the owned neurons into."""
-        return self.neurons // tile.width
 
 
-def _side(pattern: Pattern, device: torch.device, transposed: bool) -> _Side:
-    def build() -> _Side:
-        seen = tiles.side_of(pattern, transposed)
-        blocks = pattern.targets if transposed else pattern.sources
-        table: Any = torch.from_numpy(blocks.copy()).to(device)
-        rule = None
-        if pattern.spec["family"] == "cyclic":
-            own = cyclic_rule(pattern)
-            rule = (own.depth, own.width)
-            table = (own.slope, own.offset, own.slope_step, own.offset_step)
-        constants = {
-            "OWNED_BLOCKS": seen.blocks,
-            "OWN": seen.own,
-            "FAR": seen.far,
-            "SLOTS": max(pattern.slots, 1),
-            "DEGREE": seen.degree,
-            "TRANSPOSED": transposed,
-            "RULE": rule,
-            "FULL": bool((blocks >= 0).all()),
-        }
+def _plan(pattern: Pattern, device: torch.device, transposed: bool) -> _Plan:
+    def build() -> _Plan:
+        side = tiles.side_of(pattern, transposed)
         all_slots = bool((pattern.counts == pattern.slots).all())
-        return _Side(table, seen.blocks * seen.own, seen.depth, all_slots, constants)
+        if side.rule is not None:
+            rule = cyclic_rule(pattern)
+            seeds = (rule.slope, rule.offset, rule.slope_step, rule.offset_step)
+            return _Plan(side, seeds, all_slots)
+        table = pattern.targets if transposed else pattern.sources
+        return _Plan(side, torch.from_numpy(table.copy()).to(device), all_slots)
 
     return pattern.plan(("triton", device, transposed), build)
 

@@ -15,10 +15,11 @@ A part's sums go to its own copy of the results, and `total` adds the copies in 
 import triton
 import triton.language as tl
 
-from dnc_sparse.kernels.edges import gather, own_stride
+from dnc_sparse.kernels.edges import gather
+from dnc_sparse.kernels.product import multiply
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["batch", "chunk"])
 def backward(
     gathered,
     owned,
@@ -35,14 +36,7 @@ def backward(
     chunk,
     n_out,
     n_weights,
-    OWNED_BLOCKS: tl.constexpr,
-    OWN: tl.constexpr,
-    FAR: tl.constexpr,
-    SLOTS: tl.constexpr,
-    DEGREE: tl.constexpr,
-    TRANSPOSED: tl.constexpr,
-    RULE: tl.constexpr,
-    FULL: tl.constexpr,
+    SIDE: tl.constexpr,
     GRAD_INPUT: tl.constexpr,
     BIAS: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -50,24 +44,16 @@ def backward(
     WIDTH: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
-    TILES: tl.constexpr = OWNED_BLOCKS * OWN // WIDTH
-    DEPTHS: tl.constexpr = (DEGREE * FAR + DEPTH - 1) // DEPTH
-    WHOLE: tl.constexpr = FULL and DEGREE * FAR == DEPTH * DEPTHS
+    TILES: tl.constexpr = SIDE.blocks * SIDE.own // WIDTH
+    DEPTHS: tl.constexpr = (SIDE.depth + DEPTH - 1) // DEPTH
+    WHOLE: tl.constexpr = SIDE.full and SIDE.depth == DEPTH * DEPTHS
     unit = tl.program_id(0) % (TILES * DEPTHS)
     part = (tl.program_id(0) // (TILES * DEPTHS)).to(tl.int64)
     tile = unit % TILES
     neuron = tile * WIDTH + tl.arange(0, WIDTH)
-    across = (neuron % OWN) * own_stride(FAR, TRANSPOSED)
+    across = (neuron % SIDE.own) * SIDE.own_stride
     far, offset, exists = gather(
-        tile * WIDTH // OWN,
-        unit // TILES * DEPTH + tl.arange(0, DEPTH),
-        table,
-        OWN,
-        FAR,
-        SLOTS,
-        DEGREE,
-        TRANSPOSED,
-        RULE,
+        tile * WIDTH // SIDE.own, unit // TILES * DEPTH + tl.arange(0, DEPTH), table, SIDE
     )
     if GRAD_INPUT:
         edge = weight + offset[:, None] + across[None, :]
@@ -86,16 +72,17 @@ def backward(
             other=0.0,
         )
         own = tl.load(owned + token[:, None] * owned_stride + neuron[None, :], here, 0.0)
+        if BIAS > 0:
+            # it arrives while the products run
+            column = grad_y + token[:, None] * grad_y_stride + share[None, :]
+            column = tl.load(column, here & (share[None, :] < n_out), 0.0)
         if GRAD_INPUT:
-            result = tl.dot(spread, panel, input_precision=PRECISION)
-            target = grad_input + token[:, None] * (OWNED_BLOCKS * OWN) + neuron[None, :]
+            result = multiply(spread, panel, PRECISION)
+            target = grad_input + token[:, None] * (SIDE.blocks * SIDE.own) + neuron[None, :]
             tl.store(target, result.to(grad_input.dtype.element_ty), mask=here)
         sums = tl.dot(tl.trans(spread), own, sums, input_precision=PRECISION)
         if BIAS > 0:
-            column = grad_y + token[:, None] * grad_y_stride + share[None, :]
-            bias_sums += tl.sum(
-                tl.load(column, here & (share[None, :] < n_out), 0.0).to(tl.float32), axis=0
-            )
+            bias_sums += tl.sum(column.to(tl.float32), axis=0)
     # not `edge`, whose addresses would be kept in registers for as long as the loop runs
     target = grad_weight + part * n_weights + offset[:, None] + across[None, :]
     value = sums.to(grad_weight.dtype.element_ty)

@@ -9,10 +9,11 @@ Names are those of the package; `accumulator` is [TOKENS, WIDTH] in float32.
 import triton
 import triton.language as tl
 
-from dnc_sparse.kernels.edges import gather, own_stride
+from dnc_sparse.kernels.edges import gather
 
 
-@triton.jit
+# a kernel for each divisor of the batch would be compiled otherwise
+@triton.jit(do_not_specialize=["batch"])
 def streamed(
     gathered,
     weight,
@@ -22,48 +23,40 @@ def streamed(
     batch,
     gathered_stride,
     owned_stride,
-    OWNED_BLOCKS: tl.constexpr,
-    OWN: tl.constexpr,
-    FAR: tl.constexpr,
-    SLOTS: tl.constexpr,
-    DEGREE: tl.constexpr,
-    TRANSPOSED: tl.constexpr,
-    RULE: tl.constexpr,
-    FULL: tl.constexpr,
+    SIDE: tl.constexpr,
     RELU: tl.constexpr,
     PRECISION: tl.constexpr,
     TOKENS: tl.constexpr,
     WIDTH: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
-    TILES: tl.constexpr = OWNED_BLOCKS * OWN // WIDTH
+    TILES: tl.constexpr = SIDE.blocks * SIDE.own // WIDTH
     # neighbouring programs share their tokens, so that these stay in L2
     tile = tl.program_id(0) % TILES
     token = (tl.program_id(0) // TILES).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
     neuron = tile * WIDTH + tl.arange(0, WIDTH)
-    block = tile * WIDTH // OWN
-    across = (neuron % OWN) * own_stride(FAR, TRANSPOSED)
+    block = tile * WIDTH // SIDE.own
+    across = (neuron % SIDE.own) * SIDE.own_stride
     step = tl.arange(0, DEPTH)
     accumulator = tl.zeros((TOKENS, WIDTH), tl.float32)
     # addresses are found a step ahead: a table's entry is there when its copies are to start
-    far, offset, exists = gather(block, step, table, OWN, FAR, SLOTS, DEGREE, TRANSPOSED, RULE)
-    for depth in range(0, DEGREE * FAR, DEPTH):
+    far, offset, exists = gather(block, step, table, SIDE)
+    for depth in range(0, SIDE.depth, DEPTH):
         a = gathered + token[:, None] * gathered_stride + far[None, :]
         b = weight + offset[:, None] + across[None, :]
-        if FULL and DEGREE * FAR % DEPTH == 0:
+        if SIDE.full and SIDE.depth % DEPTH == 0:
             left = tl.load(a, mask=token[:, None] < batch, other=0.0)
             right = tl.load(b)
         else:
             left = tl.load(a, mask=(token[:, None] < batch) & exists[None, :], other=0.0)
             right = tl.load(b, mask=exists[:, None], other=0.0)
-        far, offset, exists = gather(
-            block, depth + DEPTH + step, table, OWN, FAR, SLOTS, DEGREE, TRANSPOSED, RULE
-        )
+        far, offset, exists = gather(block, depth + DEPTH + step, table, SIDE)
         accumulator = tl.dot(left, right, accumulator, input_precision=PRECISION)
-    _finish(accumulator, bias, owned, token, neuron, batch, owned_stride, RELU)
+    shift = _shift(bias, neuron)
+    _finish(accumulator, shift, owned, token, neuron, batch, owned_stride, RELU)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["batch", "chunk"])
 def resident(
     gathered,
     weight,
@@ -74,14 +67,7 @@ def resident(
     gathered_stride,
     owned_stride,
     chunk,
-    OWNED_BLOCKS: tl.constexpr,
-    OWN: tl.constexpr,
-    FAR: tl.constexpr,
-    SLOTS: tl.constexpr,
-    DEGREE: tl.constexpr,
-    TRANSPOSED: tl.constexpr,
-    RULE: tl.constexpr,
-    FULL: tl.constexpr,
+    SIDE: tl.constexpr,
     RELU: tl.constexpr,
     PRECISION: tl.constexpr,
     TOKENS: tl.constexpr,
@@ -89,40 +75,53 @@ def resident(
     DEPTH: tl.constexpr,
 ):
     """Here DEPTH covers the whole depth, and a part of the batch has `chunk` tokens."""
-    TILES: tl.constexpr = OWNED_BLOCKS * OWN // WIDTH
-    WHOLE: tl.constexpr = FULL and DEGREE * FAR == DEPTH
+    TILES: tl.constexpr = SIDE.blocks * SIDE.own // WIDTH
+    WHOLE: tl.constexpr = SIDE.full and SIDE.depth == DEPTH
     tile = tl.program_id(0) % TILES
     first = (tl.program_id(0) // TILES).to(tl.int64) * chunk
     neuron = tile * WIDTH + tl.arange(0, WIDTH)
-    across = (neuron % OWN) * own_stride(FAR, TRANSPOSED)
-    far, offset, exists = gather(
-        tile * WIDTH // OWN,
-        tl.arange(0, DEPTH),
-        table,
-        OWN,
-        FAR,
-        SLOTS,
-        DEGREE,
-        TRANSPOSED,
-        RULE,
-    )
+    across = (neuron % SIDE.own) * SIDE.own_stride
+    far, offset, exists = gather(tile * WIDTH // SIDE.own, tl.arange(0, DEPTH), table, SIDE)
     b = weight + offset[:, None] + across[None, :]
     right = tl.load(b) if WHOLE else tl.load(b, mask=exists[:, None], other=0.0)
+    shift = _shift(bias, neuron)
     for start in range(0, chunk, TOKENS):
         token = first + start + tl.arange(0, TOKENS)
         a = gathered + token[:, None] * gathered_stride + far[None, :]
         here = token[:, None] < batch
         left = tl.load(a, mask=here if WHOLE else here & exists[None, :], other=0.0)
-        accumulator = tl.dot(left, right, input_precision=PRECISION)
-        _finish(accumulator, bias, owned, token, neuron, batch, owned_stride, RELU)
+        product = multiply(left, right, PRECISION)
+        _finish(product, shift, owned, token, neuron, batch, owned_stride, RELU)
 
 
 @triton.jit
-def _finish(accumulator, bias, owned, token, neuron, batch, owned_stride, RELU: tl.constexpr):
+def multiply(left, right, PRECISION: tl.constexpr):
+    """Return left [tokens, depth] times right [depth, width], the larger side first.
+
+    Hopper's matrix instructions want 64 rows on their first side, at least 8 on the other.
+    """
+    if left.shape[0] < 64 and right.shape[1] >= 64:
+        product = tl.trans(tl.dot(tl.trans(right), tl.trans(left), input_precision=PRECISION))
+    else:
+        product = tl.dot(left, right, input_precision=PRECISION)
+    return product
+
+
+@triton.jit
+def _shift(bias, neuron):
+    """Return what is added to every token: the bias in float32, or zero."""
+    if bias is None:
+        shift = tl.zeros((1, neuron.shape[0]), tl.float32)
+    else:
+        shift = tl.load(bias + neuron).to(tl.float32)[None, :]
+    return shift
+
+
+@triton.jit
+def _finish(product, shift, owned, token, neuron, batch, owned_stride, RELU: tl.constexpr):
     """Add the bias, apply ReLU (NaN stays), round once and store."""
-    if bias is not None:
-        accumulator += tl.load(bias + neuron).to(tl.float32)[None, :]
+    product += shift
     if RELU:
-        accumulator = tl.where(accumulator < 0, 0.0, accumulator)
+        product = tl.where(product < 0, 0.0, product)
     target = owned + token[:, None] * owned_stride + neuron[None, :]
-    tl.store(target, accumulator.to(owned.dtype.element_ty), mask=token[:, None] < batch)
+    tl.store(target, product.to(owned.dtype.element_ty), mask=token[:, None] < batch)

@@ -16,6 +16,9 @@ from dnc_sparse.backends import reference, tiles, triton
 from dnc_sparse.backends.tiles import Tile
 from dnc_sparse.patterns import Pattern, clash_free, cyclic
 
+# Triton 3.6's interpreter converts arrays of one number
+pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")
+
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 GPU_ONLY = pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a GPU")
 DTYPES = [torch.float32, torch.float16] + [torch.bfloat16] * (DEVICE.type == "cuda")

@@ -94,14 +94,16 @@ class Setting:
             usage = subprocess.run(
                 [CUOBJDUMP, "-res-usage", binary], capture_output=True, text=True, check=True
             ).stdout
-        registers, stack = (int(re.search(rf"{k}:(\d+)", usage)[1]) for k in ("REG", "STACK"))  # type: ignore[index]
+        found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
+        assert found, usage
+        registers, stack = map(int, found.groups())
         copies = re.findall(r"cp\.async\.c[ag]\.shared\.global [^;]*\], (0x\w+|\d+)", ptx)
         full = sum(int(size, 0) == 16 for size in copies)
         return Compiled(
             self.dtype, self.block, f"{self.family} 1/{self.inverse_density}",
             self.function, self.kernel, self.gpu,
             f"{tile.tokens}x{tile.width}x{tile.depth} w{tile.warps} s{tile.stages} p{tile.parts}",
-            kernel.metadata.shared, tile.shared_bytes(item), GPUS[self.gpu].shared_bytes,
+            kernel.metadata.shared, tile.shared_bytes(item, GPUS[self.gpu]), GPUS[self.gpu].shared_bytes,
             registers, stack, ptx.count("wgmma.mma_async"),
             ptx.count("tcgen05.mma.cta"), ptx.count("mma.sync.aligned.m"), full, len(copies) - full,
         )  # fmt: skip
