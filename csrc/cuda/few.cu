@@ -46,13 +46,13 @@ struct Inputs {
     float each[kTogether];
   };
 
-  __host__ __device__ static int64_t places(const dnc_few_table& t) {
-    if (t.depth == 0) return t.columns;
-    return divide_up(t.columns, t.depth * kLanes) * t.depth * kLanes;
+  __host__ __device__ static int places(const dnc_few_table& t) {
+    if (t.depth == 0) return int(t.columns);
+    return int(divide_up(t.columns, t.depth * kLanes) * t.depth * kLanes);
   }
-  static int64_t bytes(const dnc_few_table& t) { return places(t) * side * samples * 4; }
+  static int64_t bytes(const dnc_few_table& t) { return int64_t(places(t)) * side * samples * 4; }
 
-  DNC_DEVICE static float* at(int64_t places, int part, int input, int64_t place) {
+  DNC_DEVICE static float* at(int places, int part, int input, int place) {
     return reinterpret_cast<float*>(shared_memory()) +
            ((part * side + input) * places + place) * kTogether;
   }
@@ -68,7 +68,8 @@ struct alignas(sizeof(T) * count) Several {
 template <class T, int side, int samples>
 DNC_DEVICE void copy_inputs(const dnc_few_table& t, const Rows<T>& rows) {
   using In = Inputs<side, samples>;
-  const int64_t places = In::places(t), depth = t.depth ? t.depth : 1;
+  const int places = In::places(t);
+  const int64_t depth = t.depth ? t.depth : 1;
   constexpr int kRun = 4;
   const int64_t cells = t.depth ? places : divide_up(places, kLanes) * kLanes;
   const int64_t runs = divide_up(depth, kRun);  // of a bank
@@ -79,8 +80,9 @@ DNC_DEVICE void copy_inputs(const dnc_few_table& t, const Rows<T>& rows) {
     for (int64_t pos = first; pos < smaller(first + kRun, depth); pos++) {
       const int64_t cell = bank * depth + pos;
       if (cell >= t.columns) break;
-      const int64_t place = t.depth ? (chunk * depth + pos) * kLanes + i % kLanes : cell;
-#pragma unroll
+      const int place = int(t.depth ? (chunk * depth + pos) * kLanes + i % kLanes : cell);
+      // all of them at once would not fit in registers
+#pragma unroll 1
       for (int input = 0; input < side; input++) {
         const T* from = rows.x + (cell * side + input) * rows.feature_stride;
 #pragma unroll
@@ -98,27 +100,25 @@ DNC_DEVICE void copy_inputs(const dnc_few_table& t, const Rows<T>& rows) {
   }
 }
 
-// The weights of a run of cells, [cell][output][input]; the first `here` of them exist.
+// The weights of a run of cells of a group's row, [cell][output][input]; `here` of them exist.
 template <class T, int side>
-DNC_DEVICE void read_weights(const dnc_few_table& t, const T* weight, int64_t row, int part,
-                             int cell, int here, bool together, T (&w)[4 / side][side][side]) {
-  const int parts = int(t.column_block) / side;
+DNC_DEVICE void read_weights(const dnc_few_table& t, const T* row, int cell, int here,
+                             bool together, T (&w)[4 / side][side][side]) {
   if (side == 1 && together && here == 4) {
-    const auto all =
-        *reinterpret_cast<const Several<T, 4>*>(weight + row * t.slots * t.column_block + cell);
+    const auto all = *reinterpret_cast<const Several<T, 4>*>(row + cell);
 #pragma unroll
     for (int k = 0; k < 4 / side; k++) w[k][0][0] = all.each[k];
     return;
   }
+  const int parts = int(t.column_block) / side;
 #pragma unroll
   for (int k = 0; k < 4 / side; k++) {
     if (k >= here) break;
     const int slot = (cell + k) / parts, input = (cell + k) % parts * side;
+    const T* from = row + slot * t.output_block * t.column_block + input;
 #pragma unroll
     for (int o = 0; o < side; o++) {
-      const int64_t at =
-          ((row * t.slots + slot) * t.output_block + part * side + o) * t.column_block + input;
-      const auto line = *reinterpret_cast<const Several<T, side>*>(weight + at);
+      const auto line = *reinterpret_cast<const Several<T, side>*>(from + o * t.column_block);
 #pragma unroll
       for (int i = 0; i < side; i++) w[k][o][i] = line.each[i];
     }
@@ -126,13 +126,13 @@ DNC_DEVICE void read_weights(const dnc_few_table& t, const T* weight, int64_t ro
 }
 
 template <class T, int side, int samples, bool banked>
-__global__ void __launch_bounds__(kWarps* kLanes)
+__global__ void __launch_bounds__(kWarps* kLanes, 1)
     few(dnc_few_table t, Rows<T> x, const T* weight, const T* bias, bool relu, T* y) {
   using In = Inputs<side, samples>;
   using Offset = std::conditional_t<banked, uint8_t, uint16_t>;
   constexpr int kRun = 4 / side, kAtOnce = kGroups<side, samples>;
   const int lane = threadIdx.x % kLanes, warp = uniform(threadIdx.x / kLanes);
-  const int64_t places = In::places(t);
+  const int places = In::places(t);
   const int parts = int(t.output_block) / side, runs = int(t.runs);
   const int64_t groups = t.rows * parts, outputs = t.rows * t.output_block;
   const int cells = int(t.slots * t.column_block) / side;
@@ -144,32 +144,31 @@ __global__ void __launch_bounds__(kWarps* kLanes)
   for (int64_t group = (blockIdx.x * int64_t(kWarps) + warp) * kAtOnce; group < groups;
        group += stride) {
     float sum[kAtOnce][side][samples] = {};
-    int64_t row[kAtOnce];
-    int part[kAtOnce], count[kAtOnce];
+    const T* row[kAtOnce];
+    const Offset* offsets[kAtOnce];
+    int count[kAtOnce];
 #pragma unroll
     for (int r = 0; r < kAtOnce; r++) {
       // past the end the last group again, whose sums are dropped
-      const int64_t own = smaller(group + r, groups - 1);
-      row[r] = own / parts;
-      part[r] = int(own % parts);
-      count[r] = t.count[row[r]];
+      const int64_t own = smaller(group + r, groups - 1), block = own / parts;
+      row[r] = weight + (block * t.slots * t.output_block + own % parts * side) * t.column_block;
+      offsets[r] = static_cast<const Offset*>(t.offset) + block * t.pitch;
+      count[r] = t.count[block];
     }
     for (int run = lane * runs, next = run + runs; run * kRun < cells;) {
       const int cell = run * kRun;
-      const int64_t base = banked ? int64_t(run / (kLanes * runs)) * t.depth * kLanes + lane : 0;
+      const int base = run / (kLanes * runs) * int(t.depth) * kLanes + lane;
 #pragma unroll
       for (int r = 0; r < kAtOnce; r++) {
         const int here = count[r] - cell;
         if (here <= 0) continue;
-        const auto offset = *reinterpret_cast<const Several<Offset, kRun>*>(
-            static_cast<const Offset*>(t.offset) + row[r] * t.pitch + cell);
+        const auto offset = *reinterpret_cast<const Several<Offset, kRun>*>(offsets[r] + cell);
         T w[kRun][side][side];
-        read_weights<T, side>(t, weight, row[r], part[r], cell, here < kRun ? here : kRun, together,
-                              w);
+        read_weights<T, side>(t, row[r], cell, here < kRun ? here : kRun, together, w);
 #pragma unroll
         for (int k = 0; k < kRun; k++) {
           if (k >= here) break;
-          const int64_t place = banked ? base + offset.each[k] * kLanes : offset.each[k];
+          const int place = banked ? base + offset.each[k] * kLanes : offset.each[k];
 #pragma unroll
           for (int i = 0; i < side; i++) {
 #pragma unroll
