@@ -87,12 +87,12 @@ def forward(
     few = _few_samples(x, pattern)
     if few is not None:
         return _few(*few, x, weight, bias, pattern, relu)
-    return _multiply("forward", x, weight, bias, pattern, relu)
+    return _multiply("forward", _transposed(x), len(x), weight, bias, pattern, relu)
 
 
 def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
     """Return grad_y W: [batch, n_in]."""
-    return _multiply("backward", grad_y, weight, None, pattern, False)
+    return _multiply("backward", _transposed(grad_y), len(grad_y), weight, None, pattern, False)
 
 
 def _few_samples(x: Tensor, pattern: Pattern) -> tuple[int, FewTable, Any] | None:
@@ -143,18 +143,35 @@ def _few(
 
 def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     """Return each edge's share of grad_y^T x, zero in empty slots: [rows, slots, bo, bi]."""
-    module, place, dtype = _module(), _place(x), _dtype(x.dtype)
-    batch = x.shape[0]
+    return _grad_weight(_transposed(grad_y), _transposed(x), len(x), pattern)
+
+
+def backward(
+    grad_y: Tensor, x: Tensor, weight: Tensor, pattern: Pattern, bias: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the gradients in x, weight and, if asked, bias."""
+    outputs, batch = _transposed(grad_y), len(x)
+    return (
+        _multiply("backward", outputs, batch, weight, None, pattern, False),
+        _grad_weight(outputs, _transposed(x), batch, pattern),
+        grad_y.sum(0) if bias else None,
+    )
+
+
+def _grad_weight(outputs: Tensor, columns: Tensor, batch: int, pattern: Pattern) -> Tensor:
+    """Return the weight's gradient from transposed activations of both sides."""
     if batch == 0:
-        return x.new_zeros(pattern.weight_shape)
+        return columns.new_zeros(pattern.weight_shape)
+    module, place, dtype = _module(), _place(columns), _dtype(columns.dtype)
     _, multiprocessors, shared_bytes = module.properties(place.device)
     tile = module.grad_weight_tile(dtype, shared_bytes)
-    table, described = _table(pattern, "forward", tile, x.device)
+    table, described = _table(pattern, "forward", tile, columns.device)
+    # kernels write no slot without an edge
     full = bool((pattern.counts == pattern.slots).all())
-    grad = x.new_empty(pattern.weight_shape) if full else x.new_zeros(pattern.weight_shape)
-    columns, outputs = _transposed(x), _transposed(grad_y)
+    make = columns.new_empty if full else columns.new_zeros
+    grad = make(pattern.weight_shape)
     splits = _splits(module.grad_weight_blocks(described), columns.shape[1], multiprocessors)
-    partial = x.new_empty(splits, table.quads, QUAD, table.share, dtype=torch.float32)
+    partial = columns.new_empty(splits, table.quads, QUAD, table.share, dtype=torch.float32)
     module.grad_weight(
         place,
         dtype,
@@ -169,14 +186,6 @@ def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     return grad
 
 
-def backward(
-    grad_y: Tensor, x: Tensor, weight: Tensor, pattern: Pattern, bias: bool
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the gradients in x, weight and, if asked, bias."""
-    grads = grad_input(grad_y, weight, pattern), grad_weight(grad_y, x, pattern)
-    return *grads, grad_y.sum(0) if bias else None
-
-
 def _splits(blocks: int, padded: int, multiprocessors: int) -> int:
     """Parts of the batch, so many that every multiprocessor has several blocks."""
     wanted = -(-BLOCKS_EACH * multiprocessors // max(blocks, 1))
@@ -185,23 +194,21 @@ def _splits(blocks: int, padded: int, multiprocessors: int) -> int:
 
 def _multiply(
     direction: Direction,
-    x: Tensor,
+    samples: Tensor,
+    batch: int,
     weight: Tensor,
     bias: Tensor | None,
     pattern: Pattern,
     relu: bool,
 ) -> Tensor:
-    module, place, dtype = _module(), _place(x), _dtype(x.dtype)
+    """Return the product of transposed activations: [batch, outputs of the direction]."""
+    module, place, dtype = _module(), _place(samples), _dtype(samples.dtype)
     weight, bias = _packed(weight), None if bias is None else _packed(bias)
     _, _, shared_bytes = module.properties(place.device)
     tile = module.multiply_tile(shared_bytes)
-    table, described = _table(pattern, direction, tile, x.device)
-    batch = x.shape[0]
-    y = x.new_empty(batch, table.groups * table.share)
-    if batch == 0:
-        return y
-    samples = _transposed(x)
-    ordered = x.new_empty(table.order.numel() * table.share, dtype=torch.float32)
+    table, described = _table(pattern, direction, tile, samples.device)
+    y = samples.new_empty(batch, table.groups * table.share)
+    ordered = samples.new_empty(table.quads, QUAD, table.share, dtype=torch.float32)
     module.pack(place, dtype, described, weight.data_ptr(), ordered.data_ptr())
     module.multiply(
         place,
@@ -289,7 +296,6 @@ def _place(x: Tensor) -> Any:
     return _module().Place(x.device.index or 0, stream)
 
 
-@cache
 def _dtype(dtype: torch.dtype) -> object:
     return getattr(_module().DType, DTYPES[dtype])
 
