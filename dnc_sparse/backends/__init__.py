@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dnc_sparse.backends import cpu, gpu, reference, triton
+from dnc_sparse.backends import cpu, cuda, gpu, reference, triton
 from dnc_sparse.patterns import Pattern
 
 
@@ -57,6 +57,7 @@ class Backend(Protocol):
 BACKENDS: dict[str, Backend] = {
     "reference": reference,
     "cpu": cpu,
+    "cuda": cuda,
     "gpu": gpu,
     "triton": triton,
 }

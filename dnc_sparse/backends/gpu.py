@@ -32,6 +32,8 @@ KERNELS: dict[str, Any] = {"triton": triton, "cuda": cuda}
 # docs/gpu-kernels.md, used only where nothing may be timed
 EVEN_DENSITY = ((128, 0.8), (64, 0.65), (32, 0.4), (16, 0.2), (8, 0.1), (1, 1 / 40))
 EVEN_DENSITY_IEEE = 0.25
+# times that density from which dense arithmetic surely wins, unless weights are all that is moved
+CLEAR_LOSS, FEW_SAMPLES = 4, 16
 # runs between two readings of the device's clock
 TIMED_RUNS = 5
 
@@ -65,7 +67,7 @@ class Case(NamedTuple):
     def key(self) -> str:
         """Say what a measurement holds for."""
         p = self.pattern
-        rule = "TF32" if _tf32(self.dtype) else str(self.dtype).removeprefix("torch.")
+        rule = "TF32" if _tf32(self.dtype) else _name(self.dtype)
         return (
             f"{card(self.device)}: {self.function} {p.n_in} -> {p.n_out} "
             f"{p.block[0]}x{p.block[1]}, {p.spec['family']}, {p.n_edges} edges in {p.slots} slots, "
@@ -173,6 +175,9 @@ def decide(case: Case, arguments: Arguments, may_measure: bool = True) -> Decisi
         return Decision(methods[0], "planner.use('sparse')")
     if torch.are_deterministic_algorithms_enabled() or not may_measure or case.batch == 0:
         return _ruled(case, methods[0])
+    limit = CLEAR_LOSS * even_density(case.pattern, case.dtype)
+    if case.pattern.density > limit and case.batch > FEW_SAMPLES:
+        return Decision(DENSE, f"density above {limit:.3g}: dense wins in {_name(case.dtype)}")
     seconds = _measured(case, [*methods, DENSE], arguments)
     return Decision(winner(seconds), f"measured on {card(case.device)}", seconds=seconds)
 
@@ -249,6 +254,10 @@ def _card(index: int) -> str:
     except PackageNotFoundError:
         compiler = ""
     return f"{torch.cuda.get_device_name(index)} (sm_{major}{minor}{compiler})"
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _tf32(dtype: torch.dtype) -> bool:

@@ -171,8 +171,8 @@ def test_cpu_is_preferred_and_reference_takes_what_it_cannot() -> None:
 
 
 def test_unknown_backend_lists_the_known() -> None:
-    message = r"^unknown backend 'gpu'; known backends: cpu, reference, triton$"
-    with pytest.raises(ValueError, match=message), backends.use_backend("gpu"):
+    message = r"^unknown backend 'tpu'; known backends: cpu, cuda, gpu, reference, triton$"
+    with pytest.raises(ValueError, match=message), backends.use_backend("tpu"):
         pass
 
 

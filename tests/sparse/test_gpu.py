@@ -153,6 +153,15 @@ def test_without_a_kernel_dense_arithmetic_computes(raced: list[list[str]]) -> N
     assert not raced
 
 
+@pytest.mark.usefixtures("calls")
+def test_a_clear_loss_is_not_measured(raced: list[list[str]]) -> None:
+    pattern = nearest(256, 256, density=1 / 8, block=2)
+    decision = decide(pattern=pattern, dtype=torch.bfloat16)
+    assert decision.method == DENSE
+    assert decision.reason == "density above 0.1: dense wins in bfloat16"
+    assert not raced
+
+
 @pytest.mark.parametrize(
     ("side", "dtype", "tf32", "density"),
     [
