@@ -8,6 +8,7 @@ activations (as large as those) and packed weights (float32).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from types import ModuleType
@@ -205,7 +206,7 @@ def candidates(
 
 def run(function: str, config: None, arguments: tuple[Any, ...]) -> Any:
     """Return a function's value; the arguments are the function's own."""
-    functions = {
+    functions: dict[str, Callable[..., Any]] = {
         "forward": forward,
         "grad_input": grad_input,
         "grad_weight": grad_weight,
