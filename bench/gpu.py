@@ -53,7 +53,7 @@ def parts(out: Path) -> list[Part]:
     on_device = [path for path in tests if any(word in path for word in ("triton", "cuda", "gpu"))]
     pytest = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     memcheck = ["compute-sanitizer", "--tool", "memcheck", "--error-exitcode", "9"]
-    suite = [python, "-m", "dnc_sparse.cli", "bench", "--suite", "gpu"]
+    suite = [python, "-m", "dnc_sparse", "bench", "--suite", "gpu"]
     return [
         Part("card", ["nvidia-smi"], 30),
         Part(
@@ -61,7 +61,7 @@ def parts(out: Path) -> list[Part]:
             [python, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "-e", str(ROOT)],
             300,
         ),
-        Part("info", [python, "-m", "dnc_sparse.cli", "info"], 60),
+        Part("info", [python, "-m", "dnc_sparse", "info"], 60),
         Part("device tests", [*pytest, *on_device], 240),
         Part("sanitizer", [*memcheck, *pytest, "-k", "sanitized", *on_device], 120),
         Part("compile", [python, str(ROOT / "bench/gpu_compile.py")], 240),

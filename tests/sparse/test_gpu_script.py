@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import runpy
+import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,12 @@ def test_every_part_exists(gpu: dict[str, Any], tmp_path: Path) -> None:
     files = [word for own in parts for word in own.command if word.endswith(".py")]
     assert all(Path(file).exists() for file in files)
     assert any("test_gpu.py" in file for file in files)
+    modules = {b for own in parts for a, b in pairwise(own.command) if a == "-m"}
+    assert modules == {"pip", "pytest", "dnc_sparse"}
+    done = subprocess.run(
+        [sys.executable, "-m", "dnc_sparse", "bench", "--help"], capture_output=True, check=True
+    )
+    assert b"--suite" in done.stdout
 
 
 def test_parts_end_as_they_do(
