@@ -147,46 +147,29 @@ class Tile:
         return kept + self.stages * moving * item + OTHER_BYTES
 
 
-def candidates(
+def fitting(
     function: FunctionName,
     pattern: Pattern,
     dtype: torch.dtype,
     batch: int,
     gpu: Gpu,
     ieee: bool = False,
-) -> tuple[Tile, ...]:
-    """Return the tiles worth trying for a function of a pattern, the favourite first.
+) -> list[tuple[Tile, Side]]:
+    """Return the proposed tiles that fit a GPU, with the side of the pattern that each is for.
 
     `ieee` asks for float32 without tensor cores. `backward` has none where its panel and sums do
     not fit on chip; every other function has at least one.
     """
-    by_row, by_column = (side_of(pattern, False), True), (side_of(pattern, True), False)
-    if function == "grad_weight":
-        # the deeper side gathers more beside each load of its owned tile
-        sides = sorted([by_column, by_row], key=lambda side: -side[0].depth)
-    else:
-        sides = [by_row if function == "forward" else by_column]
-    found = []
-    for side, rows in sides:
+    by_row, by_column = (side_of(pattern, transposed) for transposed in (False, True))
+    sides = {"forward": (by_row,), "grad_weight": (by_column, by_row)}.get(function, (by_column,))
+    found = {}
+    for side in sides:
         for proposed in _PROPOSALS[function](side, gpu, ieee):
-            tile = _fitting(_cut(proposed, batch), dtype.itemsize, gpu)
+            tile = _fitted(_cut(proposed, batch), dtype.itemsize, gpu)
             if tile is not None:
-                found.append(replace(tile, by_row=rows, parts=_parts(tile, side, batch, gpu)))
-    found.sort(key=lambda tile: _handicap(tile, sides[0][0]))
-    return tuple(dict.fromkeys(found))
-
-
-def _handicap(tile: Tile, side: Side) -> int:
-    """Return how many places to move a tile back that was proposed on its chip's terms alone.
-
-    Triton starts the copies of a tile after the product before, which two stages leave alone with
-    its data. Pieces of a block each gather all of its neighbours again.
-    """
-    if tile.kernel in ("streamed", "separate"):
-        return 1
-    return 2 * (tile.stages < 3) + 2 * (
-        tile.kernel == "resident" and tile.width < min(side.own, 128)
-    )
+                tile = replace(tile, by_row=not side.transposed)
+                found[replace(tile, parts=_parts(tile, side, batch, gpu))] = side
+    return list(found.items())
 
 
 def _products(side: Side, gpu: Gpu, ieee: bool) -> Iterator[Tile]:
@@ -201,6 +184,8 @@ def _products(side: Side, gpu: Gpu, ieee: bool) -> Iterator[Tile]:
                 for tokens, warps in _tokens(width)
             )
     width, whole = min(side.own, 128), _above(side.depth)
+    if width <= 64:
+        yield Tile("streamed", 512, width, min(64, whole), 8, 3)
     # at least 16 bytes of weights for each of 256 threads
     yield Tile("streamed", 256, width, min(max(64, 2048 // width), whole), 8, 4)
     yield Tile("streamed", 128, width, min(64, whole), 8 if width == 128 else 4, 4)
@@ -223,10 +208,12 @@ def _tokens(width: int) -> tuple[tuple[int, int], ...]:
 
 def _separate(side: Side, gpu: Gpu, ieee: bool) -> Iterator[Tile]:
     width = min(side.own, 64 if ieee else 128)
-    depth = min(_above(side.depth), 128 if ieee else gpu.sums // width, 256)
-    yield Tile("separate", 16 if ieee else 64, width, depth, 8, 4)
-    if not ieee:
-        yield Tile("separate", 64, width, min(depth, 128), 4, 4)
+    if ieee:
+        yield Tile("separate", 16, width, min(_above(side.depth), 128), 8, 4)
+        return
+    for depth, warps in ((512, 8), (256, 8), (128, 4)):
+        if depth * width <= gpu.sums:
+            yield Tile("separate", 64, width, min(_above(side.depth), depth), warps, 4)
 
 
 _PROPOSALS = {
@@ -252,7 +239,7 @@ def _cut(tile: Tile, batch: int) -> Tile:
     return replace(tile, tokens=min(tile.tokens, _above(batch)))
 
 
-def _fitting(tile: Tile, item: int, gpu: Gpu) -> Tile | None:
+def _fitted(tile: Tile, item: int, gpu: Gpu) -> Tile | None:
     """Return the tile with as many stages as fit on chip; None below two."""
     for stages in range(tile.stages, 1, -1):
         fitting = replace(tile, stages=stages)
