@@ -63,7 +63,7 @@ class Gpu(NamedTuple):
 
     @property
     def sums(self) -> int:
-        """Sums that one program may keep in registers."""
+        """Sums that 8 warps may keep in registers."""
         return MOST_SUMS if self.capability[0] in (9, 10) else MOST_SUMS_BEFORE_HOPPER
 
 
@@ -130,6 +130,11 @@ class Tile:
     parts: int = 1
     by_row: bool = False
 
+    @property
+    def sums(self) -> int:
+        """Sums that it keeps in registers."""
+        return self.width * (self.tokens if self.kernel in ("streamed", "resident") else self.depth)
+
     def shared_bytes(self, item: int, gpu: Gpu) -> int:
         """Return the most shared memory that Triton takes for it, with `item` bytes a number."""
         gathered, panel = self.tokens * self.depth, self.depth * self.width
@@ -164,7 +169,7 @@ def fitting(
     sides = {"forward": (by_row,), "grad_weight": (by_column, by_row)}.get(function, (by_column,))
     found = {}
     for side in sides:
-        for proposed in _PROPOSALS[function](side, gpu, ieee):
+        for proposed in _PROPOSALS[function](side, ieee):
             tile = _fitted(_cut(proposed, batch), dtype.itemsize, gpu)
             if tile is not None:
                 tile = replace(tile, by_row=not side.transposed)
@@ -172,7 +177,7 @@ def fitting(
     return list(found.items())
 
 
-def _products(side: Side, gpu: Gpu, ieee: bool) -> Iterator[Tile]:
+def _products(side: Side, ieee: bool) -> Iterator[Tile]:
     if ieee:
         yield Tile("streamed", 64, min(side.own, 64), min(32, _above(side.depth)), 4)
         yield Tile("streamed", 128, min(side.own, 64), min(32, _above(side.depth)), 8)
@@ -190,15 +195,16 @@ def _products(side: Side, gpu: Gpu, ieee: bool) -> Iterator[Tile]:
     yield Tile("streamed", 256, width, min(max(64, 2048 // width), whole), 8, 4)
     yield Tile("streamed", 128, width, min(64, whole), 8 if width == 128 else 4, 4)
     yield Tile("streamed", 128, width, min(128, whole), 8, 3)
+    # it fits any GPU
+    yield Tile("streamed", 64, min(width, 64), min(32, whole), 4, 3)
 
 
-def _fused(side: Side, gpu: Gpu, ieee: bool) -> Iterator[Tile]:
+def _fused(side: Side, ieee: bool) -> Iterator[Tile]:
     depth = _above(side.depth)
     if ieee or side.depth < SNUG * depth:
         return
     for width in _widths(side.own):
-        if depth * width <= gpu.sums:
-            yield from (Tile("fused", tokens, width, depth, 8, 4) for tokens, _ in _tokens(width))
+        yield from (Tile("fused", tokens, width, depth, 8, 4) for tokens, _ in _tokens(width))
 
 
 def _tokens(width: int) -> tuple[tuple[int, int], ...]:
@@ -206,14 +212,15 @@ def _tokens(width: int) -> tuple[tuple[int, int], ...]:
     return ((128, 8), (64, 4), (32, 4)) if width >= 64 else ((128, 8), (64, 4))
 
 
-def _separate(side: Side, gpu: Gpu, ieee: bool) -> Iterator[Tile]:
+def _separate(side: Side, ieee: bool) -> Iterator[Tile]:
     width = min(side.own, 64 if ieee else 128)
     if ieee:
         yield Tile("separate", 16, width, min(_above(side.depth), 128), 8, 4)
         return
-    for depth, warps in ((512, 8), (256, 8), (128, 4)):
-        if depth * width <= gpu.sums:
-            yield Tile("separate", 64, width, min(_above(side.depth), depth), warps, 4)
+    for depth, warps in ((512, 8), (256, 8), (128, 8), (128, 4)):
+        yield Tile("separate", 64, width, min(_above(side.depth), depth), warps, 4)
+    # it fits any GPU
+    yield Tile("separate", 32, min(width, 64), min(_above(side.depth), 64), 4, 3)
 
 
 _PROPOSALS = {
@@ -241,10 +248,12 @@ def _cut(tile: Tile, batch: int) -> Tile:
 
 def _fitted(tile: Tile, item: int, gpu: Gpu) -> Tile | None:
     """Return the tile with as many stages as fit on chip; None below two."""
+    if tile.sums * 8 > gpu.sums * tile.warps:
+        return None
     for stages in range(tile.stages, 1, -1):
-        fitting = replace(tile, stages=stages)
-        if fitting.shared_bytes(item, gpu) <= gpu.shared_bytes:
-            return fitting
+        fitted = replace(tile, stages=stages)
+        if fitted.shared_bytes(item, gpu) <= gpu.shared_bytes:
+            return fitted
     return None
 
 
