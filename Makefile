@@ -10,12 +10,13 @@ CPP_TESTS := $(wildcard tests/cpp/*.cpp tests/cuda/*.hpp)
 CROSS_CXX := aarch64-linux-gnu-g++
 QEMU ?= qemu-aarch64
 
-.PHONY: demo dev check format test sanitize neon-tools neon-test wheel-test bench gpu clean
+.PHONY: demo dev check format test triton-oldest sanitize neon-tools neon-test wheel-test bench gpu clean
 .DEFAULT_GOAL := help
 help:
 	@echo "make demo        train dense and sparse networks on Morse symbols and compare them"
 	@echo "make test        run every test"
 	@echo "make check       lint, format, types, imports between layers"
+	@echo "make triton-oldest  test the Triton kernels on the oldest Triton supported"
 	@echo "make sanitize    C++ tests under the address and undefined-behaviour sanitizers"
 	@echo "make neon-test   C++ tests built for 64-bit ARM and run in an emulator"
 	@echo "make wheel-test  build the wheel and run the tests on it outside this tree"
@@ -51,6 +52,15 @@ format: dev
 
 test: dev
 	@$(BIN)/pytest
+
+# its interpreter fails with numpy 2.4
+$(VENV)/triton-oldest: pyproject.toml
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --upgrade --no-deps \
+		--target $@ triton==3.6.0 'numpy<2.4'
+	@touch $@
+
+triton-oldest: dev $(VENV)/triton-oldest
+	@PYTHONPATH=$(VENV)/triton-oldest $(BIN)/pytest tests/sparse/test_triton.py tests/sparse/test_triton_compiled.py
 
 sanitize: dev
 	@$(BIN)/cmake -S . -B build/sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \

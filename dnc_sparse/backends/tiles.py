@@ -63,7 +63,7 @@ class Gpu(NamedTuple):
 
     @property
     def sums(self) -> int:
-        """Sums that one program may keep in registers."""
+        """Sums that 8 warps may keep in registers."""
         return MOST_SUMS if self.capability[0] in (9, 10) else MOST_SUMS_BEFORE_HOPPER
 
 
@@ -136,6 +136,11 @@ class Tile:
         parts = f", {self.parts} parts" if self.parts > 1 else ""
         return f"{self.kernel}{side} {sizes}, {self.warps} warps, {self.stages} stages{parts}"
 
+    @property
+    def sums(self) -> int:
+        """Sums that it keeps in registers."""
+        return self.width * (self.tokens if self.kernel in ("streamed", "resident") else self.depth)
+
     def shared_bytes(self, item: int, gpu: Gpu) -> int:
         """Return the most shared memory that Triton takes for it, with `item` bytes a number."""
         gathered, panel = self.tokens * self.depth, self.depth * self.width
@@ -153,49 +158,32 @@ class Tile:
         return kept + self.stages * moving * item + OTHER_BYTES
 
 
-def candidates(
+def fitting(
     function: FunctionName,
     pattern: Pattern,
     dtype: torch.dtype,
     batch: int,
     gpu: Gpu,
     ieee: bool = False,
-) -> tuple[Tile, ...]:
-    """Return the tiles worth trying for a function of a pattern, the favourite first.
+) -> list[tuple[Tile, Side]]:
+    """Return the proposed tiles that fit a GPU, with the side of the pattern that each is for.
 
     `ieee` asks for float32 without tensor cores. `backward` has none where its panel and sums do
     not fit on chip; every other function has at least one.
     """
-    by_row, by_column = (side_of(pattern, False), True), (side_of(pattern, True), False)
-    if function == "grad_weight":
-        # the deeper side gathers more beside each load of its owned tile
-        sides = sorted([by_column, by_row], key=lambda side: -side[0].depth)
-    else:
-        sides = [by_row if function == "forward" else by_column]
-    found = []
-    for side, rows in sides:
-        for proposed in _PROPOSALS[function](side, gpu, ieee):
-            tile = _fitting(_cut(proposed, batch), dtype.itemsize, gpu)
+    by_row, by_column = (side_of(pattern, transposed) for transposed in (False, True))
+    sides = {"forward": (by_row,), "grad_weight": (by_column, by_row)}.get(function, (by_column,))
+    found = {}
+    for side in sides:
+        for proposed in _PROPOSALS[function](side, ieee):
+            tile = _fitted(_cut(proposed, batch), dtype.itemsize, gpu)
             if tile is not None:
-                found.append(replace(tile, by_row=rows, parts=_parts(tile, side, batch, gpu)))
-    found.sort(key=lambda tile: _handicap(tile, sides[0][0]))
-    return tuple(dict.fromkeys(found))
+                tile = replace(tile, by_row=not side.transposed)
+                found[replace(tile, parts=_parts(tile, side, batch, gpu))] = side
+    return list(found.items())
 
 
-def _handicap(tile: Tile, side: Side) -> int:
-    """Return how many places to move a tile back that was proposed on its chip's terms alone.
-
-    Triton starts the copies of a tile after the product before, which two stages leave alone with
-    its data. Pieces of a block each gather all of its neighbours again.
-    """
-    if tile.kernel in ("streamed", "separate"):
-        return 1
-    return 2 * (tile.stages < 3) + 2 * (
-        tile.kernel == "resident" and tile.width < min(side.own, 128)
-    )
-
-
-def _products(side: Side, gpu: Gpu, ieee: bool) -> Iterator[Tile]:
+def _products(side: Side, ieee: bool) -> Iterator[Tile]:
     if ieee:
         yield Tile("streamed", 64, min(side.own, 64), min(32, _above(side.depth)), 4)
         yield Tile("streamed", 128, min(side.own, 64), min(32, _above(side.depth)), 8)
@@ -207,19 +195,22 @@ def _products(side: Side, gpu: Gpu, ieee: bool) -> Iterator[Tile]:
                 for tokens, warps in _tokens(width)
             )
     width, whole = min(side.own, 128), _above(side.depth)
+    if width <= 64:
+        yield Tile("streamed", 512, width, min(64, whole), 8, 3)
     # at least 16 bytes of weights for each of 256 threads
     yield Tile("streamed", 256, width, min(max(64, 2048 // width), whole), 8, 4)
     yield Tile("streamed", 128, width, min(64, whole), 8 if width == 128 else 4, 4)
     yield Tile("streamed", 128, width, min(128, whole), 8, 3)
+    # it fits any GPU
+    yield Tile("streamed", 64, min(width, 64), min(32, whole), 4, 3)
 
 
-def _fused(side: Side, gpu: Gpu, ieee: bool) -> Iterator[Tile]:
+def _fused(side: Side, ieee: bool) -> Iterator[Tile]:
     depth = _above(side.depth)
     if ieee or side.depth < SNUG * depth:
         return
     for width in _widths(side.own):
-        if depth * width <= gpu.sums:
-            yield from (Tile("fused", tokens, width, depth, 8, 4) for tokens, _ in _tokens(width))
+        yield from (Tile("fused", tokens, width, depth, 8, 4) for tokens, _ in _tokens(width))
 
 
 def _tokens(width: int) -> tuple[tuple[int, int], ...]:
@@ -227,12 +218,15 @@ def _tokens(width: int) -> tuple[tuple[int, int], ...]:
     return ((128, 8), (64, 4), (32, 4)) if width >= 64 else ((128, 8), (64, 4))
 
 
-def _separate(side: Side, gpu: Gpu, ieee: bool) -> Iterator[Tile]:
+def _separate(side: Side, ieee: bool) -> Iterator[Tile]:
     width = min(side.own, 64 if ieee else 128)
-    depth = min(_above(side.depth), 128 if ieee else gpu.sums // width, 256)
-    yield Tile("separate", 16 if ieee else 64, width, depth, 8, 4)
-    if not ieee:
-        yield Tile("separate", 64, width, min(depth, 128), 4, 4)
+    if ieee:
+        yield Tile("separate", 16, width, min(_above(side.depth), 128), 8, 4)
+        return
+    for depth, warps in ((512, 8), (256, 8), (128, 8), (128, 4)):
+        yield Tile("separate", 64, width, min(_above(side.depth), depth), warps, 4)
+    # it fits any GPU
+    yield Tile("separate", 32, min(width, 64), min(_above(side.depth), 64), 4, 3)
 
 
 _PROPOSALS = {
@@ -258,12 +252,14 @@ def _cut(tile: Tile, batch: int) -> Tile:
     return replace(tile, tokens=min(tile.tokens, _above(batch)))
 
 
-def _fitting(tile: Tile, item: int, gpu: Gpu) -> Tile | None:
+def _fitted(tile: Tile, item: int, gpu: Gpu) -> Tile | None:
     """Return the tile with as many stages as fit on chip; None below two."""
+    if tile.sums * 8 > gpu.sums * tile.warps:
+        return None
     for stages in range(tile.stages, 1, -1):
-        fitting = replace(tile, stages=stages)
-        if fitting.shared_bytes(item, gpu) <= gpu.shared_bytes:
-            return fitting
+        fitted = replace(tile, stages=stages)
+        if fitted.shared_bytes(item, gpu) <= gpu.shared_bytes:
+            return fitted
     return None
 
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from dnc_sparse.backends import tiles
+from dnc_sparse.backends.tile_model import cycles
 from dnc_sparse.backends.tiles import FunctionName, Gpu, Side, Tile
 from dnc_sparse.patterns import Pattern
 from dnc_sparse.patterns.banked import cyclic_rule
@@ -32,6 +33,8 @@ SMALLEST_SIDE = 8
 # where there is no GPU the interpreter's tiles are chosen as for this one
 INTERPRETED = Gpu((9, 0), 4)
 TOTAL_WIDTH = 1024
+# more would be compiled and raced for little
+MOST_CANDIDATES = 4
 # tiles are chosen per power of two of the batch, up to this
 MOST_PLANNED_BATCH = 2**16
 
@@ -125,7 +128,10 @@ def candidates(
 
     None for `backward` means that it is grad_input and grad_weight one after the other.
     """
-    return tiles.candidates(function, pattern, dtype, batch, _gpu(device), _ieee(dtype))
+    gpu, ieee, item = _gpu(device), _ieee(dtype), dtype.itemsize
+    found = tiles.fitting(function, pattern, dtype, batch, gpu, ieee)
+    found.sort(key=lambda one: cycles(one[0], one[1], item, batch, gpu, ieee))
+    return tuple(tile for tile, _ in found[:MOST_CANDIDATES])
 
 
 def run(function: FunctionName, tile: Tile, arguments: tuple[Any, ...]) -> Any:

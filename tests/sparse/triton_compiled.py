@@ -24,7 +24,8 @@ from triton.backends.driver import DriverBase
 
 from dnc_sparse import kernels
 from dnc_sparse.backends import triton as backend
-from dnc_sparse.backends.tiles import FunctionName, Gpu, Tile, candidates
+from dnc_sparse.backends.tile_model import cycles
+from dnc_sparse.backends.tiles import FunctionName, Gpu, Tile, fitting
 from dnc_sparse.patterns import Pattern, clash_free, cyclic
 
 GPUS = {80: Gpu((8, 0), 108), 90: Gpu((9, 0), 132), 100: Gpu((10, 0), 148)}
@@ -72,13 +73,15 @@ class Setting:
         pattern, dtype = self.pattern(), getattr(torch, self.dtype.partition(" ")[0])
         ieee = self.dtype == "float32 IEEE"
         torch.backends.cuda.matmul.fp32_precision = "ieee" if ieee else "tf32"
-        found = candidates(self.function, pattern, dtype, BATCH, GPUS[self.gpu], ieee)
-        tile = next(tile for tile in found if tile.kernel == self.kernel)
+        gpu, item = GPUS[self.gpu], dtype.itemsize
+        found = fitting(self.function, pattern, dtype, BATCH, gpu, ieee)
+        found.sort(key=lambda one: cycles(one[0], one[1], item, BATCH, gpu, ieee))
+        tile = next(tile for tile, _ in found if tile.kernel == self.kernel)
         compiler = Compiler(self.gpu)
         triton.runtime.driver.set_active(compiler)
         backend._module = compiler.module  # type: ignore[assignment]
         _launch(self.function, tile, pattern, dtype)
-        return self.measured(compiler.compiled[0], tile, dtype.itemsize)
+        return self.measured(compiler.compiled[0], tile, item)
 
     def pattern(self) -> Pattern:
         """Draw the junction's pattern."""
@@ -97,13 +100,14 @@ class Setting:
         found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
         assert found, usage
         registers, stack = map(int, found.groups())
+        gpu = GPUS[self.gpu]
         copies = re.findall(r"cp\.async\.c[ag]\.shared\.global [^;]*\], (0x\w+|\d+)", ptx)
         full = sum(int(size, 0) == 16 for size in copies)
         return Compiled(
             self.dtype, self.block, f"{self.family} 1/{self.inverse_density}",
             self.function, self.kernel, self.gpu,
             f"{tile.tokens}x{tile.width}x{tile.depth} w{tile.warps} s{tile.stages} p{tile.parts}",
-            kernel.metadata.shared, tile.shared_bytes(item, GPUS[self.gpu]), GPUS[self.gpu].shared_bytes,
+            kernel.metadata.shared, tile.shared_bytes(item, gpu), gpu.shared_bytes,
             registers, stack, ptx.count("wgmma.mma_async"),
             ptx.count("tcgen05.mma.cta"), ptx.count("mma.sync.aligned.m"), full, len(copies) - full,
         )  # fmt: skip
