@@ -2,15 +2,15 @@
 
 Tensors may have any strides; results are contiguous. Sums are kept in float32 by IEEE arithmetic,
 in an order that depends on nothing but shapes and the GPU's model. Nothing waits for the device, so
-calls may be captured in a CUDA graph. Workspaces come from torch's allocator: the transposed
-activations (as large as those) and packed weights (float32).
+calls may be captured in a CUDA graph, once a first call has copied the pattern's tables there.
+Workspaces come from torch's allocator: the transposed activations (as large as those) and packed
+weights (float32).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from dnc_sparse.backends import cuda_few
+from dnc_sparse.backends.compiled import load, packed, plain
 from dnc_sparse.backends.cuda_few import FewTable
 from dnc_sparse.backends.cuda_tables import QUAD, Direction, Table, build
 from dnc_sparse.patterns import Pattern
@@ -35,13 +36,7 @@ TENSOR_CORE_SIDE = 16
 
 @cache
 def _compiled() -> ModuleType | None:
-    """Import the compiled module; None where it was never built. A broken one raises."""
-    try:
-        return import_module("dnc_sparse._cuda")
-    except ModuleNotFoundError as error:
-        if error.name != "dnc_sparse._cuda":
-            raise
-        return None
+    return load("dnc_sparse._cuda")
 
 
 def _module() -> ModuleType:
@@ -128,7 +123,7 @@ def _few(
     relu: bool,
 ) -> Tensor:
     module, place = _module(), _place(x)
-    x, weight, bias = _plain(x), _packed(weight), None if bias is None else _packed(bias)
+    x, weight, bias = plain(x), _aligned(weight), None if bias is None else _aligned(bias)
     y = x.new_empty(x.shape[0], pattern.n_out)
     _, multiprocessors, _ = module.properties(place.device)
     module.few(
@@ -232,7 +227,7 @@ def _multiply(
 ) -> Tensor:
     """Return the product of transposed activations: [batch, outputs of the direction]."""
     module, place, dtype = _module(), _place(samples), _dtype(samples.dtype)
-    weight, bias = _packed(weight), None if bias is None else _packed(bias)
+    weight, bias = _aligned(weight), None if bias is None else _aligned(bias)
     _, _, shared_bytes = module.properties(place.device)
     tile = module.multiply_tile(shared_bytes)
     table, described = _table(pattern, direction, tile, samples.device)
@@ -255,7 +250,7 @@ def _multiply(
 
 def _transposed(x: Tensor) -> Tensor:
     """Return each feature's samples side by side, zeros past the batch: [features, padded]."""
-    x = _plain(x)
+    x = plain(x)
     batch, features = x.shape
     out = x.new_empty(features, _module().padded_batch(batch))
     _module().transpose(
@@ -329,13 +324,7 @@ def _dtype(dtype: torch.dtype) -> object:
     return getattr(_module().DType, DTYPES[dtype])
 
 
-def _plain(tensor: Tensor) -> Tensor:
-    # a negation that torch keeps as a mark on the tensor is not in its memory
-    return tensor.resolve_neg() if tensor.is_neg() else tensor
-
-
-def _packed(tensor: Tensor) -> Tensor:
-    tensor = _plain(tensor)
-    tensor = tensor if tensor.is_contiguous() else tensor.contiguous()
+def _aligned(tensor: Tensor) -> Tensor:
     # kernels read 16 bytes at once
+    tensor = packed(tensor)
     return tensor if tensor.data_ptr() % 16 == 0 else tensor.clone()
