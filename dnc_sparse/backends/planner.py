@@ -162,10 +162,17 @@ def use(mode: Mode) -> Iterator[None]:
 
 def run(function: Function, pattern: Pattern, arguments: Arguments) -> Tensor:
     """Return the function's value by the best method; the first argument is [batch, ...]."""
-    threads, batch, dtype = torch.get_num_threads(), arguments[0].shape[0], arguments[0].dtype
+    threads = torch.get_num_threads()
+    return function.compute(choose(function, pattern, threads, arguments), threads, arguments)
+
+
+def choose(function: Function, pattern: Pattern, threads: int, arguments: Arguments) -> Method:
+    """Return the best method for these arguments, the first of which is [batch, ...]."""
+    first: Tensor = arguments[0]
+    batch, dtype = first.shape[0], first.dtype
     # `decide` says the same of so little work, but later than a small layer can afford
     if _mode == "measured" and pattern.n_edges * batch < LEAST_WORK // 2:
-        return function.sparse(function.favourite(dtype), threads, *arguments)
+        return function.favourite(dtype)
     known: dict[Any, Method] = pattern.plan("methods", dict)
     fixed = torch.are_deterministic_algorithms_enabled()
     key = (function.name, bucket(batch), dtype, threads, _mode, fixed)
@@ -173,7 +180,7 @@ def run(function: Function, pattern: Pattern, arguments: Arguments) -> Tensor:
     if method is None:
         case = Case(function, pattern, batch, dtype)
         known[key] = method = decide(case, threads, arguments).method
-    return function.compute(method, threads, arguments)
+    return method
 
 
 def bucket(batch: int) -> int:

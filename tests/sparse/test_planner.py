@@ -137,6 +137,17 @@ def test_a_named_instruction_set_is_not_planned_around() -> None:
     assert not case.pattern.plan("methods", dict)
 
 
+@pytest.mark.parametrize("slower", ["grad_input", "grad_weight"])
+def test_backward_computes_each_gradient_by_its_own_method(
+    slower: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def choose(function: planner.Function, *_: object) -> Method:
+        return DENSE if function.name == slower else Method(cpu.active_instruction_set(), 64)
+
+    monkeypatch.setattr(planner, "choose", choose)
+    assert_exact(small_integers(HALF, 40, torch.float32), cpu)
+
+
 def test_tuning_does_not_depend_on_threads(raced: list[list[str]]) -> None:
     inputs = normals(HALF, BATCH, torch.float32)
     arguments = (inputs.x, inputs.weight, inputs.bias, HALF)
