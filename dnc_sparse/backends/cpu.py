@@ -121,6 +121,8 @@ def backward(
     by_weight = _method(GRAD_WEIGHT, pattern, threads, for_weight)
     if by_input is not DENSE and by_weight is not DENSE:
         return _backward(by_input, by_weight, threads, grad_y, x, weight, pattern, bias)
+    if by_input is DENSE and by_weight is DENSE:
+        return dense.backward(grad_y, x, weight, pattern, bias)
     return (
         GRAD_INPUT.compute(by_input, threads, for_input),
         GRAD_WEIGHT.compute(by_weight, threads, for_weight),
