@@ -108,5 +108,19 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
              plan.grad_weight(kernels, dtype, matrix(grad_y, grad_y_batch, grad_y_feature),
                               matrix(x, x_batch, x_feature), reinterpret_cast<void*>(grad), batch,
                               shape, threads);
+           })
+      .def("backward",
+           [](const dnc::Plan& plan, int input_isa, int64_t input_shape, int weight_isa,
+              int64_t weight_shape, dnc::DType dtype, uintptr_t grad_y, int64_t grad_y_batch,
+              int64_t grad_y_feature, uintptr_t x, int64_t x_batch, int64_t x_feature,
+              uintptr_t weight, uintptr_t grad_x, int64_t n_in, uintptr_t grad_weight,
+              uintptr_t grad_bias, int64_t batch, int threads) {
+             const dnc::Kernels &input = kernels_at(input_isa), &weights = kernels_at(weight_isa);
+             py::gil_scoped_release release;
+             plan.backward(input, input_shape, weights, weight_shape, dtype,
+                           matrix(grad_y, grad_y_batch, grad_y_feature),
+                           matrix(x, x_batch, x_feature), reinterpret_cast<const void*>(weight),
+                           matrix(grad_x, n_in, 1), reinterpret_cast<void*>(grad_weight),
+                           reinterpret_cast<void*>(grad_bias), batch, threads);
            });
 }

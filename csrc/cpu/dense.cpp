@@ -2,12 +2,32 @@
 
 #include <cstring>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 namespace dnc {
 
 namespace {
 
 // Bytes of a dense matrix below which waking a second thread costs more than it brings.
 constexpr int64_t kSerialBytes = 1 << 18;
+
+// Memory that is surely mapped anew for each matrix, and the pages that it is better mapped in:
+// touching as many small ones for the first time costs more than the scatter.
+constexpr int64_t kMapped = 32 << 20;
+constexpr int64_t kHugePage = 2 << 20;
+
+void prefer_huge_pages(char* memory, int64_t bytes) {
+#ifdef __linux__
+  if (bytes < kMapped) return;
+  const int64_t before = -reinterpret_cast<intptr_t>(memory) & (kHugePage - 1);
+  // only a wish: where it is refused, pages are small
+  madvise(memory + before, size_t((bytes - before) / kHugePage * kHugePage), MADV_HUGEPAGE);
+#else
+  (void)memory, (void)bytes;
+#endif
+}
 
 // Both directions, line by line: the numbers that a right neuron has in one block, `fixed` bytes
 // long so that they move in registers, or any length when that is 0.
@@ -58,7 +78,10 @@ void move(const Places& p, char* weight, char* dense, int threads) {
 void scatter(const Places& places, const void* weight, void* dense, int threads) {
   // weights are only read in this direction
   char* from = const_cast<char*>(static_cast<const char*>(weight));
-  move<true>(places, from, static_cast<char*>(dense), threads);
+  char* to = static_cast<char*>(dense);
+  prefer_huge_pages(to, places.rows * places.row_block * places.columns * places.column_block *
+                            places.item_bytes);
+  move<true>(places, from, to, threads);
 }
 
 void gather(const Places& places, const void* dense, void* weight, int threads) {

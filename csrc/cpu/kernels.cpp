@@ -2,6 +2,7 @@
 #include "grad_weight.hpp"
 #include "multiply.hpp"
 #include "spread.hpp"
+#include "sum_samples.hpp"
 #if DNC_VECTOR_BYTES >= 32
 #include "few.hpp"
 #endif
@@ -73,6 +74,13 @@ void grad_weight_any(const Direction& direction, DType dtype, const Matrix& grad
   });
 }
 
+void sum_samples_any(DType dtype, const Matrix& grad_y, void* grad_bias, int64_t outputs,
+                     int64_t batch, int threads) {
+  with_storage(dtype, [&](auto storage) {
+    sum_samples<decltype(storage)>(grad_y, grad_bias, outputs, batch, threads);
+  });
+}
+
 void widen_all(const void* weight, float* result, int64_t count, int threads) {
   const BFloat16* source = static_cast<const BFloat16*>(weight);
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
@@ -88,8 +96,8 @@ constexpr bool kBFloat16Products = false;
 }  // namespace
 
 extern const Kernels kernels;
-const Kernels kernels = {DNC_ISA_NAME,    kBFloat16Products, multiply_any,
-                         few_samples_any, few_any,           spread_samples_any,
-                         spread_any,      grad_weight_any,   widen_all};
+const Kernels kernels = {DNC_ISA_NAME,    kBFloat16Products,  multiply_any, few_samples_any,
+                         few_any,         spread_samples_any, spread_any,   grad_weight_any,
+                         sum_samples_any, widen_all};
 
 }  // namespace dnc::DNC_ISA

@@ -72,6 +72,10 @@ struct Kernels {
   void (*grad_weight)(const Direction& direction, DType dtype, const Matrix& grad_y,
                       const Matrix& x, void* grad, int64_t batch, int64_t shape, int threads);
 
+  // grad_bias[output] = sum over the batch of grad_y.
+  void (*sum_samples)(DType dtype, const Matrix& grad_y, void* grad_bias, int64_t outputs,
+                      int64_t batch, int threads);
+
   // Widen bfloat16 weights to float.
   void (*widen)(const void* weight, float* result, int64_t count, int threads);
 };

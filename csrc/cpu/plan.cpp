@@ -222,4 +222,18 @@ void Plan::grad_weight(const Kernels& kernels, DType dtype, const Matrix& grad_y
                       useful_threads(batch, threads));
 }
 
+void Plan::backward(const Kernels& input_kernels, int64_t input_shape,
+                    const Kernels& weight_kernels, int64_t weight_shape, DType dtype,
+                    const Matrix& grad_y, const Matrix& x, const void* weight, const Matrix& grad_x,
+                    void* grad_weight, void* grad_bias, int64_t batch, int threads) const {
+  const Direction& d = forward_.direction();
+  // first, as it leaves grad_y in cache
+  if (grad_bias) {
+    input_kernels.sum_samples(dtype, grad_y, grad_bias, d.rows * d.row_block, batch,
+                              useful_threads(batch, threads));
+  }
+  grad_input(input_kernels, dtype, grad_y, weight, grad_x, batch, input_shape, threads);
+  this->grad_weight(weight_kernels, dtype, grad_y, x, grad_weight, batch, weight_shape, threads);
+}
+
 }  // namespace dnc

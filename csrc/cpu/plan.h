@@ -24,7 +24,7 @@ class Table {
   Direction direction_{};
 };
 
-// The three functions of a junction. `shape` bounds the samples in a packed tile; 0 leaves the
+// The functions of a junction. `shape` bounds the samples in a packed tile; 0 leaves the
 // choice to the plan.
 class Plan {
  public:
@@ -39,6 +39,12 @@ class Plan {
                   const Matrix& grad_x, int64_t batch, int64_t shape, int threads) const;
   void grad_weight(const Kernels& kernels, DType dtype, const Matrix& grad_y, const Matrix& x,
                    void* grad, int64_t batch, int64_t shape, int threads) const;
+  // All gradients, each as its own function gives it, with kernels and shape of its own; grad_bias
+  // [rows * row_block], the sum of grad_y over the batch, may be null.
+  void backward(const Kernels& input_kernels, int64_t input_shape, const Kernels& weight_kernels,
+                int64_t weight_shape, DType dtype, const Matrix& grad_y, const Matrix& x,
+                const void* weight, const Matrix& grad_x, void* grad_weight, void* grad_bias,
+                int64_t batch, int threads) const;
 
  private:
   template <class T>

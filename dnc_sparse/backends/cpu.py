@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dnc_sparse.backends import dense, planner
 from dnc_sparse.backends.compiled import load, packed, plain
-from dnc_sparse.backends.planner import Function, Method
+from dnc_sparse.backends.planner import DENSE, Function, Method
 from dnc_sparse.patterns import Pattern
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
@@ -112,9 +112,20 @@ def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
 def backward(
     grad_y: Tensor, x: Tensor, weight: Tensor, pattern: Pattern, bias: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the gradients in x, weight and, if asked, bias."""
-    grads = grad_input(grad_y, weight, pattern), grad_weight(grad_y, x, pattern)
-    return *grads, grad_y.sum(0) if bias else None
+    """Return the gradients in x, in weight, each as by its function, and, if asked, in bias."""
+    threads = torch.get_num_threads()
+    for_input, for_weight = (grad_y, weight, pattern), (grad_y, x, pattern)
+    by_input = _method(GRAD_INPUT, pattern, threads, for_input)
+    by_weight = _method(GRAD_WEIGHT, pattern, threads, for_weight)
+    if by_input is not DENSE and by_weight is not DENSE:
+        return _backward(by_input, by_weight, threads, grad_y, x, weight, pattern, bias)
+    if by_input is DENSE and by_weight is DENSE:
+        return dense.backward(grad_y, x, weight, pattern, bias)
+    return (
+        GRAD_INPUT.compute(by_input, threads, for_input),
+        GRAD_WEIGHT.compute(by_weight, threads, for_weight),
+        grad_y.sum(0) if bias else None,
+    )
 
 
 def rivals(dtype: torch.dtype) -> tuple[str, ...]:
@@ -125,10 +136,17 @@ def rivals(dtype: torch.dtype) -> tuple[str, ...]:
 
 
 def _run(function: Function, pattern: Pattern, *arguments: Any) -> Tensor:
+    threads = torch.get_num_threads()
+    return function.compute(_method(function, pattern, threads, arguments), threads, arguments)
+
+
+def _method(
+    function: Function, pattern: Pattern, threads: int, arguments: tuple[Any, ...]
+) -> Method:
     # an instruction set that was named is not planned around
     if _forced is not None:
-        return function.compute(Method(_forced), torch.get_num_threads(), arguments)
-    return planner.run(function, pattern, arguments)
+        return Method(_forced)
+    return planner.choose(function, pattern, threads, arguments)
 
 
 def _forward(
@@ -200,6 +218,42 @@ def _grad_weight(
         threads,
     )
     return grad
+
+
+def _backward(
+    by_input: Method,
+    by_weight: Method,
+    threads: int,
+    grad_y: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    pattern: Pattern,
+    bias: bool,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    grad_y, x, weight = plain(grad_y), plain(x), packed(weight)
+    batch, n_in = x.shape
+    grad_x = x.new_empty(batch, n_in)
+    grad_weight = x.new_empty(pattern.weight_shape)
+    grad_bias = x.new_empty(pattern.n_out) if bias else None
+    _plan(pattern).backward(
+        _position(by_input.instruction_set),
+        by_input.samples,
+        _position(by_weight.instruction_set),
+        by_weight.samples,
+        _dtype(x.dtype),
+        grad_y.data_ptr(),
+        *grad_y.stride(),
+        x.data_ptr(),
+        *x.stride(),
+        weight.data_ptr(),
+        grad_x.data_ptr(),
+        n_in,
+        grad_weight.data_ptr(),
+        0 if grad_bias is None else grad_bias.data_ptr(),
+        batch,
+        threads,
+    )
+    return grad_x, grad_weight, grad_bias
 
 
 def _plan(pattern: Pattern):  # type: ignore[no-untyped-def]

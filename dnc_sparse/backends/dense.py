@@ -1,7 +1,8 @@
 """A junction by dense arithmetic: weights written into a matrix, gradients read out of one.
 
 The planner's other choice. Each call writes the weights into a new [n_out, n_in] matrix, or
-computes one and keeps the edges' entries, so it needs the memory of a dense layer for that long.
+computes one and keeps the edges' entries, so it needs the memory of a dense layer for that long;
+`backward` does both in the same memory, as fresh pages cost a good part of the scatter.
 Products are torch's: their order of summation, and what it depends on, are those of `nn.Linear`.
 """
 
@@ -32,12 +33,17 @@ def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
 
 def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     """Return each edge's share of grad_y^T x, zero in empty slots: [rows, slots, bo, bi]."""
-    dense = (grad_y.mT @ x).contiguous()
-    grad = x.new_empty(pattern.weight_shape)
-    _compiled().gather(
-        *_places(pattern, dense), dense.data_ptr(), grad.data_ptr(), torch.get_num_threads()
-    )
-    return grad
+    return _gathered((grad_y.mT @ x).contiguous(), pattern)
+
+
+def backward(
+    grad_y: Tensor, x: Tensor, weight: Tensor, pattern: Pattern, bias: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the gradients in x, weight and, if asked, bias, with one dense matrix for both."""
+    dense = _scattered(weight, pattern)
+    grad_x = grad_y @ dense
+    torch.mm(grad_y.mT, x, out=dense)
+    return grad_x, _gathered(dense, pattern), grad_y.sum(0) if bias else None
 
 
 def _scattered(weight: Tensor, pattern: Pattern) -> Tensor:
@@ -49,6 +55,15 @@ def _scattered(weight: Tensor, pattern: Pattern) -> Tensor:
         *_places(pattern, weight), weight.data_ptr(), dense.data_ptr(), torch.get_num_threads()
     )
     return dense
+
+
+def _gathered(dense: Tensor, pattern: Pattern) -> Tensor:
+    """Read the edges' entries of a contiguous matrix, zero in empty slots: as `grad_weight`."""
+    grad = dense.new_empty(pattern.weight_shape)
+    _compiled().gather(
+        *_places(pattern, dense), dense.data_ptr(), grad.data_ptr(), torch.get_num_threads()
+    )
+    return grad
 
 
 def _places(pattern: Pattern, tensor: Tensor):  # type: ignore[no-untyped-def]

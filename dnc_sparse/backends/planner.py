@@ -9,7 +9,9 @@ call that asked; `measurements` keeps what was found. docs/planner.md tells it t
 | method  | kernels of an instruction set with so many samples per tile, or dense    |
 | samples | samples per packed tile; 0 leaves them to the kernels' own rule          |
 | case    | what a choice depends on: function, pattern, batch, dtype                |
-| work    | multiplications: edges times samples                                     |
+| work    | multiplications: edges, or all pairs if narrow, times samples            |
+| narrow  | whether one side has so few neurons that moving the other's samples to   |
+|         | and from tiles costs as much as a dense product                          |
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ Arguments = tuple[Any, ...]
 
 # work below which choosing costs more than it brings
 LEAST_WORK = 2**21
+# neurons up to which a side is narrow
+NARROW = 32
 # work at which kernels are tuned; larger batches are cut to it, but not below 256 samples
 TUNED_WORK, TUNED_SAMPLES = 2**28, 256
 # densities up to which sparse kernels surely win; without vector instructions any product is faster
@@ -97,13 +101,19 @@ class Case(NamedTuple):
 
     @property
     def samples(self) -> int:
-        """Samples that the batch counts as: the next power of two."""
-        return 1 << bucket(self.batch)
+        """Samples that the batch counts as: the next power of two, or none."""
+        return 1 << bucket(self.batch) if self.batch else 0
 
     @property
     def work(self) -> int:
-        """Multiplications, for so many samples."""
-        return self.pattern.n_edges * self.samples
+        """Multiplications that are worth comparing with others, for so many samples."""
+        p = self.pattern
+        return (p.n_in * p.n_out if self.narrow else p.n_edges) * self.samples
+
+    @property
+    def narrow(self) -> bool:
+        """Whether moving samples to and from tiles costs as much as a dense product."""
+        return min(self.pattern.n_in, self.pattern.n_out) <= NARROW
 
     @property
     def favourite(self) -> Method:
@@ -112,7 +122,9 @@ class Case(NamedTuple):
 
     @property
     def clear_density(self) -> float:
-        """Density up to which sparse kernels surely win."""
+        """Density up to which sparse kernels surely win; 0 where there is none."""
+        if self.narrow:
+            return 0
         scalar = self.favourite.instruction_set == "scalar"
         return CLEAR_DENSITY_SCALAR if scalar else CLEAR_DENSITY[self.dtype]
 
@@ -171,10 +183,14 @@ def mode() -> Mode:
 
 def run(function: Function, pattern: Pattern, arguments: Arguments) -> Tensor:
     """Return the function's value by the best method; the first argument is [batch, ...]."""
-    threads, batch, dtype = torch.get_num_threads(), arguments[0].shape[0], arguments[0].dtype
-    # `decide` says the same of so little work, but later than a small layer can afford
-    if _mode == "measured" and pattern.n_edges * batch < LEAST_WORK // 2:
-        return function.sparse(function.favourite(dtype), threads, *arguments)
+    threads = torch.get_num_threads()
+    return function.compute(choose(function, pattern, threads, arguments), threads, arguments)
+
+
+def choose(function: Function, pattern: Pattern, threads: int, arguments: Arguments) -> Method:
+    """Return the best method for these arguments, the first of which is [batch, ...]."""
+    first: Tensor = arguments[0]
+    batch, dtype = len(first), first.dtype
     known: dict[Any, Method] = pattern.plan("methods", dict)
     fixed = torch.are_deterministic_algorithms_enabled()
     key = (function.name, bucket(batch), dtype, threads, _mode, fixed)
@@ -182,12 +198,12 @@ def run(function: Function, pattern: Pattern, arguments: Arguments) -> Tensor:
     if method is None:
         case = Case(function, pattern, batch, dtype)
         known[key] = method = decide(case, threads, arguments).method
-    return function.compute(method, threads, arguments)
+    return method
 
 
 def bucket(batch: int) -> int:
-    """Return the exponent of the power of two that a batch counts as."""
-    return (batch - 1).bit_length()
+    """Return the exponent of the power of two that a batch counts as; -1 for one of none."""
+    return (batch - 1).bit_length() if batch else -1
 
 
 def decide(case: Case, threads: int, arguments: Arguments) -> Decision[Method]:

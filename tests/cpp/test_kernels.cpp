@@ -91,7 +91,7 @@ class Test {
     const auto grad_y = draw<S>(s_.batch * n_out);
     const auto weight = draw<S>(cells), bias = draw<S>(n_out);
     std::vector<S> y(size_t(s_.batch * n_out)), grad_x(size_t(s_.batch * n_in)),
-        grad_weight(size_t(cells), stored<S>(9));
+        grad_weight(size_t(cells), stored<S>(9)), grad_bias(static_cast<size_t>(n_out));
     const dnc::Plan plan(sources_.data(), s_.rows, slots_, s_.columns, s_.row_block,
                          s_.column_block);
     // feature-major for an odd number of rows, so that both ways of packing run
@@ -108,12 +108,18 @@ class Test {
                     s_.batch, shape, threads);
     plan.grad_weight(kernels, dtype, grad_y_matrix, x_matrix, grad_weight.data(), s_.batch, shape,
                      threads);
+    auto fused_grad_x = draw<S>(s_.batch * n_in), fused_grad_weight = draw<S>(cells);
+    plan.backward(kernels, shape, kernels, shape, dtype, grad_y_matrix, x_matrix, weight.data(),
+                  {fused_grad_x.data(), n_in, 1}, fused_grad_weight.data(),
+                  biased ? grad_bias.data() : nullptr, s_.batch, threads);
 
     std::vector<double> y_true(y.size()), grad_x_true(grad_x.size()),
-        grad_w_true(grad_weight.size());
+        grad_w_true(grad_weight.size()), grad_b_true(grad_bias.size());
     for (int64_t b = 0; b < s_.batch; b++) {
       for (int64_t o = 0; o < n_out && biased; o++) {
-        y_true[size_t(b * n_out + o)] = value(bias[size_t(o)]);
+        const size_t yi = size_t(b * n_out + o);
+        y_true[yi] = value(bias[size_t(o)]);
+        grad_b_true[size_t(o)] += value(grad_y[yi]);
       }
     }
     for (int64_t at = 0; at < s_.rows * slots_; at++) {
@@ -136,7 +142,10 @@ class Test {
       for (double& v : y_true) v = std::max(v, 0.0);
     }
     return same(y, y_true, "forward") && same(grad_x, grad_x_true, "grad_input") &&
-           same(grad_weight, grad_w_true, "grad_weight");
+           same(grad_weight, grad_w_true, "grad_weight") &&
+           same(fused_grad_x, grad_x_true, "backward, grad_input") &&
+           same(fused_grad_weight, grad_w_true, "backward, grad_weight") &&
+           same(grad_bias, grad_b_true, "backward, grad_bias");
   }
 
  private:

@@ -128,6 +128,42 @@ def test_bound_allows_for_rounding_of_subnormal_results() -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", ["varying over many tiles", "balanced blocks"])
+def test_backward_gives_what_each_function_gives(name: str, dtype: torch.dtype) -> None:
+    for batch in (0, 1, 300):
+        with running_on("cpu"):
+            results = normals(PATTERNS[name], batch, dtype).results(cpu)
+        for function in ("grad_input", "grad_weight"):
+            assert torch.equal(results[f"backward, {function}"], results[function]), function
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_gradient_of_the_bias_keeps_what_is_not_a_number(dtype: torch.dtype) -> None:
+    case = normals(balanced_tiles(64, 300, 32, 4), 300, dtype)
+    # in whole vectors and in what is left of them, in whole groups of samples and in the rest
+    for sample, output in ((0, 0), (7, 290), (298, 17), (299, 299)):
+        case.grad_y[sample, output] = float("nan")
+    with running_on("cpu"):
+        grad_bias = cpu.backward(case.grad_y, case.x, case.weight, case.pattern, True)[2]
+    assert grad_bias is not None
+    assert grad_bias.isnan().nonzero().flatten().tolist() == [0, 17, 290, 299]
+    with running_on("cpu"):
+        assert cpu.backward(case.grad_y, case.x, case.weight, case.pattern, False)[2] is None
+
+
+@pytest.mark.parametrize("runner", ["cpu-scalar", "cpu"])
+def test_gradient_of_the_bias_over_a_long_batch(runner: str) -> None:
+    # one running sum of so many positive numbers would miss the bound
+    case = normals(random_blocks(5, 3, 1.0), 70_000, torch.float32).map(torch.abs)
+    truth = case.grad_y.double().sum(0)
+    with running_on(runner):
+        grad_bias = cpu.backward(case.grad_y, case.x, case.weight, case.pattern, True)[2]
+    assert grad_bias is not None
+    error = (grad_bias.double() - truth).abs()
+    assert bool((error <= reference.error_bound(truth, truth, torch.float32)).all())
+
+
 def test_oracle_equals_a_masked_dense_product() -> None:
     for name, pattern in PATTERNS.items():
         case = small_integers(pattern, 7, torch.float64)

@@ -70,6 +70,18 @@ def test_low_densities_only_tune_the_kernels(raced: list[list[str]]) -> None:
     assert decision.reason == "density at most 1/8: sparse wins in float32"
 
 
+@pytest.mark.parametrize(("n_in", "n_out"), [(1024, 10), (10, 1024)])
+def test_a_narrow_junction_is_in_doubt_at_any_density(
+    n_in: int, n_out: int, raced: list[list[str]]
+) -> None:
+    # few edges, but as many numbers to move as in a junction of far more work
+    pattern = nearest(n_in, n_out, fan_in=max(1, n_in // 8))
+    assert forward(pattern, 128).reason.startswith("less than")
+    assert not raced
+    assert forward(pattern, 256).method == DENSE
+    assert len(raced) == 2
+
+
 @pytest.mark.parametrize("winner", ["sparse", "dense"])
 def test_in_doubt_the_faster_wins(winner: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def rigged(runs: dict[str, object]) -> dict[str, float]:
@@ -137,6 +149,17 @@ def test_a_named_instruction_set_is_not_planned_around() -> None:
     assert not case.pattern.plan("methods", dict)
 
 
+@pytest.mark.parametrize("slower", ["grad_input", "grad_weight"])
+def test_backward_computes_each_gradient_by_its_own_method(
+    slower: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def choose(function: planner.Function, *_: object) -> Method:
+        return DENSE if function.name == slower else Method(cpu.active_instruction_set(), 64)
+
+    monkeypatch.setattr(planner, "choose", choose)
+    assert_exact(small_integers(HALF, 40, torch.float32), cpu)
+
+
 def test_tuning_does_not_depend_on_threads(raced: list[list[str]]) -> None:
     inputs = normals(HALF, BATCH, torch.float32)
     arguments = (inputs.x, inputs.weight, inputs.bias, HALF)
@@ -178,7 +201,8 @@ def test_batches_count_as_powers_of_two(raced: list[list[str]]) -> None:
     assert forward(quarter, 64).reason.startswith("less than")
     # 65 samples alone would be too little work
     assert forward(quarter, 65).reason == "measured with 1 thread"
-    assert [planner.bucket(batch) for batch in (1, 2, 3, 4, 5, 128, 129)] == [0, 1, 2, 2, 3, 7, 8]
+    assert [planner.bucket(batch) for batch in (0, 1, 2, 3, 4, 5, 129)] == [-1, 0, 1, 2, 2, 3, 8]
+    assert forward(nearest(2048, 2048, density=1 / 2), 0).reason.startswith("less than")
     key = Case(cpu.FORWARD, HALF, 100, torch.float32).key(2)
     assert key == (
         "forward 256 -> 256 1x1, clash_free blocked, 32768 edges in 128 slots, batch 128, "
