@@ -5,12 +5,12 @@
 // | b       | edge of a weight block: 64 or 128 features                                         |
 // | column  | left block column: b features of x and grad_x                                      |
 // | target  | one weight block of a column; `targets` lists them as flat = row * slots + slot    |
-// | group   | so many targets of a column that their float32 gradients fit in registers          |
-// | pair    | two targets of a group: one stage of the ring, a target's grad_weight per          |
-// |         | multiplying warpgroup                                                              |
-// | panel   | 64 (b = 128) or 128 (b = 64) samples: what one stage holds of grad_y and x         |
-// | split   | an equal share of the panels; its grad_weight is a float32 partial sum             |
-// | unit    | one group of one column for one split; all are equal                               |
+// | group   | kPairs pairs of a column's targets: their float32 gradients fit in registers | | pair
+// | two targets of a group: one stage of the ring, a target's grad_weight per          | | |
+// multiplying warpgroup                                                              | | panel   |
+// 64 (b = 128) or 128 (b = 64) samples: what one stage holds of grad_y and x         | | split   |
+// an equal share of the panels; its grad_weight is a float32 partial sum             | | unit    |
+// one group of one column for one split; all are equal                               |
 //
 // For every panel and target:  grad_x += grad_y W          grad_y K-major, W N-major
 //                              grad_weight += grad_y^T x   grad_y M-major, x N-major
@@ -20,7 +20,7 @@
 
 #include "hopper.cuh"
 
-namespace dnc::hopper {
+namespace dnc::cuda {
 
 struct Backward {
   const int32_t* targets;  // [columns, degree]
@@ -37,12 +37,18 @@ struct Backward {
 // A column of grad_y in a panel is summed in so many parts, by as many threads.
 __host__ __device__ constexpr int bias_parts(int block) { return 2 * kWarpGroup / block; }
 
-template <int kBlock, bool kInput>
+// Pairs whose grad_weight takes 128 of the registers of a thread.
+__host__ __device__ constexpr int max_pairs(int block) { return block == 128 ? 1 : 4; }
+
+// Samples of a panel.
+__host__ __device__ constexpr int panel_samples(int block) { return block == 128 ? 64 : 128; }
+
+template <int kBlock, int kPairs, bool kInput>
 struct BackwardLayout {
   static constexpr int kTiles = kBlock / kTileWidth;
-  static constexpr int kPairs = kBlock == 128 ? 1 : 4;
   static constexpr int kTargets = 2 * kPairs;  // of a group
-  static constexpr int kSamples = kBlock == 128 ? 64 : 128;
+  static_assert(kPairs <= max_pairs(kBlock));
+  static constexpr int kSamples = panel_samples(kBlock);
   static constexpr int kStages = 3;       // of grad_y
   static constexpr int kInputStages = 2;  // of x
   static constexpr int kTileBytes = kSamples * kRowBytes;
@@ -94,8 +100,8 @@ struct BackwardUnit {
     end = static_cast<int>(int64_t{task.panels} * (split + 1) / task.splits);
   }
 
-  // The weight block of the unit's i-th target, or one past the last block for none: the copy engine
-  // then reads zeros.
+  // The weight block of the unit's i-th target, or one past the last block for none: the copy
+  // engine then reads zeros.
   __device__ int flat(int i, const Backward& task) const {
     const int target = first + i;
     return target < task.degree ? task.targets[column * task.degree + target]
@@ -108,11 +114,11 @@ struct BackwardUnit {
 };
 
 // One thread requests everything, in the order of use.
-template <int kBlock, bool kInput>
-__device__ void backward_load(const BackwardLayout<kBlock, kInput>& at, const CUtensorMap& grad_y,
-                              const CUtensorMap& x, const CUtensorMap& weight,
-                              const Backward& task) {
-  using Layout = BackwardLayout<kBlock, kInput>;
+template <int kBlock, int kPairs, bool kInput>
+__device__ void backward_load(const BackwardLayout<kBlock, kPairs, kInput>& at,
+                              const CUtensorMap& grad_y, const CUtensorMap& x,
+                              const CUtensorMap& weight, const Backward& task) {
+  using Layout = BackwardLayout<kBlock, kPairs, kInput>;
   using Unit = BackwardUnit<Layout::kTargets>;
   Cursor<Layout::kStages> grads;
   Cursor<Layout::kInputStages> inputs;
@@ -142,7 +148,7 @@ __device__ void backward_load(const BackwardLayout<kBlock, kInput>& at, const CU
                  unit.column * kBlock + tile * 64, sample, at.input_full(inputs.stage));
       }
       inputs.advance();
-      for (int pair = 0; pair < Layout::kPairs; ++pair) {
+      for (int pair = 0; pair < kPairs; ++pair) {
         const int stage = grads.stage;
         barrier_wait(at.grad_empty(stage), grads.parity ^ 1);
         barrier_expect(at.grad_full(stage), 2 * Layout::kPanelBytes);
@@ -160,7 +166,7 @@ __device__ void backward_load(const BackwardLayout<kBlock, kInput>& at, const CU
 }
 
 // Adds a panel's grad_y, this thread's two features of its part of the samples, to sum.
-template <int kBlock, Half kHalf, int kSamples>
+template <int kBlock, class T, int kSamples>
 __device__ void add_columns(uint32_t panel, float2& sum) {
   constexpr int kPartSamples = kSamples / bias_parts(kBlock);
   const int thread = threadIdx.x % kWarpGroup;
@@ -170,14 +176,14 @@ __device__ void add_columns(uint32_t panel, float2& sum) {
 #pragma unroll 8
   for (int i = 0; i < kPartSamples; ++i) {
     const float2 pair =
-        unpack<kHalf>(load_shared(tile + swizzled((row + i) * kRowBytes + word % 32 * 4)));
+        unpack<T>(load_shared(tile + swizzled((row + i) * kRowBytes + word % 32 * 4)));
     sum.x += pair.x;
     sum.y += pair.y;
   }
 }
 
 // Writes 64 x 64 of grad_x: 64 samples, 64 features.
-template <Half kHalf>
+template <class T>
 __device__ void store_grad_input(const float (&sum)[32], uint32_t staging,
                                  const CUtensorMap& grad_x, int feature, int sample) {
   const int thread = threadIdx.x % kWarpGroup;
@@ -192,7 +198,7 @@ __device__ void store_grad_input(const float (&sum)[32], uint32_t staging,
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       store_shared(staging + swizzled((row + half * 8) * kRowBytes + j * 16 + thread % 4 * 4),
-                   pack<kHalf>(sum[j * 4 + half * 2], sum[j * 4 + half * 2 + 1]));
+                   pack<T>(sum[j * 4 + half * 2], sum[j * 4 + half * 2 + 1]));
     }
   }
   async_proxy_fence();
@@ -225,26 +231,26 @@ __device__ void store_grad_weight(const float (&sum)[kBlock / 64][kBlock / 2], f
 
 // One of two warpgroups: grad_weight of every pair's target of its own, and 64 x 64 of each panel's
 // grad_x, which are its half of the samples (b = 64) or of the features (b = 128).
-template <int kBlock, Half kHalf, bool kInput>
-__device__ void backward_sum(const BackwardLayout<kBlock, kInput>& at, const CUtensorMap& grad_x,
-                             const Backward& task) {
-  using Layout = BackwardLayout<kBlock, kInput>;
+template <int kBlock, class T, int kPairs, bool kInput>
+__device__ void backward_sum(const BackwardLayout<kBlock, kPairs, kInput>& at,
+                             const CUtensorMap& grad_x, const Backward& task) {
+  using Layout = BackwardLayout<kBlock, kPairs, kInput>;
   using Unit = BackwardUnit<Layout::kTargets>;
   const int group = threadIdx.x / kWarpGroup - 1;
   const bool signals = threadIdx.x % 32 == 0;
   const int own_left = kBlock == 128 ? group : 0;
   const int own_samples = kBlock == 128 ? 0 : group * 64;
-  float grad_weight[Layout::kPairs][Layout::kTiles][kBlock / 2];
+  float grad_weight[kPairs][Layout::kTiles][kBlock / 2];
   float grad_input[32];
   Cursor<Layout::kStages> grads;
   Cursor<Layout::kInputStages> inputs;
   uint32_t weight_parity = 0;
   for (int index = blockIdx.x; index < Unit::count(task); index += gridDim.x) {
     const Unit unit(index, task);
-    bool sums_bias[Layout::kPairs];
-    float2 grad_bias[Layout::kPairs];
+    bool sums_bias[kPairs];
+    float2 grad_bias[kPairs];
 #pragma unroll
-    for (int pair = 0; pair < Layout::kPairs; ++pair) {
+    for (int pair = 0; pair < kPairs; ++pair) {
       // every right row has one slot 0, and so one unit per split that sums its grad_y
       const int target = unit.first + pair * 2 + group;
       sums_bias[pair] = task.bias_partial != nullptr && target < task.degree &&
@@ -260,7 +266,7 @@ __device__ void backward_sum(const BackwardLayout<kBlock, kInput>& at, const CUt
       const uint32_t input = at.input(inputs.stage);
       int previous = 0;
 #pragma unroll
-      for (int pair = 0; pair < Layout::kPairs; ++pair) {
+      for (int pair = 0; pair < kPairs; ++pair) {
         const int stage = grads.stage;
         barrier_wait(at.grad_full(stage), grads.parity);
         products_fence();
@@ -272,9 +278,9 @@ __device__ void backward_sum(const BackwardLayout<kBlock, kInput>& at, const CUt
             const int k = step % 4;
             const uint32_t rows = at.grad(stage, half) + right * Layout::kTileBytes;
             const uint32_t weight = at.weight(pair * 2 + half, right, own_left);
-            product<kHalf, 64, false, true>(
-                grad_input, operand(rows + own_samples * kRowBytes + k * 32, 0),
-                operand(weight + k * 16 * kRowBytes, 0), pair + step > 0);
+            product<T, 64, false, true>(grad_input,
+                                        operand(rows + own_samples * kRowBytes + k * 32, 0),
+                                        operand(weight + k * 16 * kRowBytes, 0), pair + step > 0);
           }
         }
 #pragma unroll
@@ -283,14 +289,14 @@ __device__ void backward_sum(const BackwardLayout<kBlock, kInput>& at, const CUt
 #pragma unroll
           for (int tile = 0; tile < Layout::kTiles; ++tile) {
             const uint32_t rows = at.grad(stage, group) + tile * Layout::kTileBytes;
-            product<kHalf, kBlock, true, true>(grad_weight[pair][tile],
-                                               operand(rows + k * 16 * kRowBytes, 0), right,
-                                               panel > unit.begin || k > 0);
+            product<T, kBlock, true, true>(grad_weight[pair][tile],
+                                           operand(rows + k * 16 * kRowBytes, 0), right,
+                                           panel > unit.begin || k > 0);
           }
         }
         commit_products();
         if (sums_bias[pair]) {
-          add_columns<kBlock, kHalf, Layout::kSamples>(at.grad(stage, group), grad_bias[pair]);
+          add_columns<kBlock, T, Layout::kSamples>(at.grad(stage, group), grad_bias[pair]);
           async_proxy_fence();
         }
         __syncwarp();
@@ -311,27 +317,26 @@ __device__ void backward_sum(const BackwardLayout<kBlock, kInput>& at, const CUt
       }
       inputs.advance();
       if (kInput) {
-        store_grad_input<kHalf>(grad_input, at.staging(group), grad_x,
-                                unit.column * kBlock + own_left * 64,
-                                panel * Layout::kSamples + own_samples);
+        store_grad_input<T>(grad_input, at.staging(group), grad_x,
+                            unit.column * kBlock + own_left * 64,
+                            panel * Layout::kSamples + own_samples);
       }
     }
     if (kInput && signals) {
       barrier_arrive(at.weight_empty());
     }
 #pragma unroll
-    for (int pair = 0; pair < Layout::kPairs; ++pair) {
+    for (int pair = 0; pair < kPairs; ++pair) {
       if (unit.first + pair * 2 + group < task.degree) {
         const int flat = unit.flat(pair * 2 + group, task);
         const int64_t block = int64_t{unit.split} * task.rows * task.slots + flat;
-        store_grad_weight<kBlock>(grad_weight[pair],
-                                  task.weight_partial + block * kBlock * kBlock);
+        store_grad_weight<kBlock>(grad_weight[pair], task.weight_partial + block * kBlock * kBlock);
         if (sums_bias[pair]) {
           const int thread = threadIdx.x % kWarpGroup;
           const int part = unit.split * bias_parts(kBlock) + thread / (kBlock / 2);
           const int64_t column = int64_t{flat} / task.slots * kBlock + thread % (kBlock / 2) * 2;
-          *reinterpret_cast<float2*>(task.bias_partial +
-                                     int64_t{part} * task.rows * kBlock + column) = grad_bias[pair];
+          *reinterpret_cast<float2*>(task.bias_partial + int64_t{part} * task.rows * kBlock +
+                                     column) = grad_bias[pair];
         }
       }
     }
@@ -339,14 +344,15 @@ __device__ void backward_sum(const BackwardLayout<kBlock, kInput>& at, const CUt
   wait_stores_read();
 }
 
-// Boxes: grad_y and x 64 x kSamples, weight 64 x 64 of [rows * slots * b, b], grad_x 64 x 64 samples.
-// Without kInput, weight and grad_x are not looked at.
-template <int kBlock, Half kHalf, bool kInput>
+// Boxes: grad_y and x 64 x kSamples, weight 64 x 64 of [rows * slots * b, b], grad_x 64 x 64
+// samples. Without kInput, weight and grad_x are not looked at.
+template <int kBlock, class T, int kPairs, bool kInput>
 __global__ void __launch_bounds__(3 * kWarpGroup, 1)
-    backward_kernel(const __grid_constant__ CUtensorMap grad_y, const __grid_constant__ CUtensorMap x,
+    backward_kernel(const __grid_constant__ CUtensorMap grad_y,
+                    const __grid_constant__ CUtensorMap x,
                     const __grid_constant__ CUtensorMap weight,
                     const __grid_constant__ CUtensorMap grad_x, const Backward task) {
-  using Layout = BackwardLayout<kBlock, kInput>;
+  using Layout = BackwardLayout<kBlock, kPairs, kInput>;
   const Layout at{(dynamic_shared() + kGroupBytes - 1) / kGroupBytes * kGroupBytes};
   if (threadIdx.x == 0) {
     prefetch_map(grad_y);
@@ -372,12 +378,12 @@ __global__ void __launch_bounds__(3 * kWarpGroup, 1)
   if (threadIdx.x < kWarpGroup) {
     fewer_registers<40>();
     if (threadIdx.x == 0) {
-      backward_load<kBlock, kInput>(at, grad_y, x, weight, task);
+      backward_load<kBlock, kPairs, kInput>(at, grad_y, x, weight, task);
     }
   } else {
     more_registers<232>();
-    backward_sum<kBlock, kHalf, kInput>(at, grad_x, task);
+    backward_sum<kBlock, T, kPairs, kInput>(at, grad_x, task);
   }
 }
 
-}  // namespace dnc::hopper
+}  // namespace dnc::cuda

@@ -10,14 +10,14 @@
 // | unit     | one output for 256 samples; all are equal, so blocks take every gridDim-th        |
 // | resident | the weights of the output stay in shared memory and only x streams                |
 //
-// One warpgroup copies, two multiply, 128 samples each. Units run through the outputs first, so that
-// the blocks at work share their samples of x in L2. The stored weight block serves both directions:
-// [right, left] is K-major forward and N-major transposed.
+// One warpgroup copies, two multiply, 128 samples each. Units run through the outputs first, so
+// that the blocks at work share their samples of x in L2. The stored weight block serves both
+// directions: [right, left] is K-major forward and N-major transposed.
 #pragma once
 
 #include "hopper.cuh"
 
-namespace dnc::hopper {
+namespace dnc::cuda {
 
 struct Multiply {
   const int32_t* table;  // sources [outputs, terms], or targets [outputs, terms] when transposed
@@ -124,7 +124,7 @@ __device__ void multiply_load(const MultiplyRing<kBlock, kTransposed, kResident>
 }
 
 // Writes 64 samples of an output to the warpgroup's staging tiles and on to y.
-template <int kBlock, Half kHalf>
+template <int kBlock, class T>
 __device__ void store_result(const float (&sum)[kBlock / 2], uint32_t staging, const CUtensorMap& y,
                              int feature, int sample, const Multiply& task) {
   const int thread = threadIdx.x % kWarpGroup;
@@ -135,24 +135,19 @@ __device__ void store_result(const float (&sum)[kBlock / 2], uint32_t staging, c
     wait_stores_read();
   }
   named_barrier(barrier, kWarpGroup);
+#pragma unroll
   for (int j = 0; j < kBlock / 8; ++j) {
     const int column = j * 8 + first;
     float2 bias{0, 0};
     if (task.bias != nullptr) {
-      bias = unpack<kHalf>(static_cast<const uint32_t*>(task.bias)[(feature + column) / 2]);
+      bias = unpack<T>(static_cast<const uint32_t*>(task.bias)[(feature + column) / 2]);
     }
+#pragma unroll
     for (int half = 0; half < 2; ++half) {
-      float low = sum[j * 4 + half * 2] + bias.x;
-      float high = sum[j * 4 + half * 2 + 1] + bias.y;
-      if (task.relu) {
-        // a NaN stays one, as in torch
-        low = low < 0 ? 0 : low;
-        high = high < 0 ? 0 : high;
-      }
-      const uint32_t offset =
-          swizzled((row + half * 8) * kRowBytes + column % kTileWidth * 2);
-      store_shared(staging + column / kTileWidth * 64 * kRowBytes + offset,
-                   pack<kHalf>(low, high));
+      const float low = positive(sum[j * 4 + half * 2] + bias.x, task.relu);
+      const float high = positive(sum[j * 4 + half * 2 + 1] + bias.y, task.relu);
+      const uint32_t offset = swizzled((row + half * 8) * kRowBytes + column % kTileWidth * 2);
+      store_shared(staging + column / kTileWidth * 64 * kRowBytes + offset, pack<T>(low, high));
     }
   }
   async_proxy_fence();
@@ -166,7 +161,7 @@ __device__ void store_result(const float (&sum)[kBlock / 2], uint32_t staging, c
 }
 
 // A warpgroup's half of the samples.
-template <int kBlock, Half kHalf, bool kTransposed, bool kResident>
+template <int kBlock, class T, bool kTransposed, bool kResident>
 __device__ void multiply_sum(const MultiplyRing<kBlock, kTransposed, kResident>& ring,
                              const CUtensorMap& y, const Multiply& task) {
   using Layout = MultiplyLayout<kBlock, kResident>;
@@ -194,7 +189,7 @@ __device__ void multiply_sum(const MultiplyRing<kBlock, kTransposed, kResident>&
 #pragma unroll
         for (int step = 0; step < kSteps; ++step) {
           const uint64_t left = operand(input + step * 64 * kRowBytes + k * 32, 0);
-          product<kHalf, kBlock, false, kTransposed>(sum[step], left, right, chunk + k > 0);
+          product<T, kBlock, false, kTransposed>(sum[step], left, right, chunk + k > 0);
         }
       }
       commit_products();
@@ -214,8 +209,7 @@ __device__ void multiply_sum(const MultiplyRing<kBlock, kTransposed, kResident>&
     const int sample = unit / task.outputs * Layout::kSamples + group * Layout::kGroupSamples;
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
-      store_result<kBlock, kHalf>(sum[step], ring.staging(group), y, feature, sample + step * 64,
-                                  task);
+      store_result<kBlock, T>(sum[step], ring.staging(group), y, feature, sample + step * 64, task);
     }
   }
   wait_stores_read();
@@ -223,9 +217,10 @@ __device__ void multiply_sum(const MultiplyRing<kBlock, kTransposed, kResident>&
 
 // Boxes: x 64 x 256 samples, weight 64 x 64 of [rows * slots * b, b], y 64 x 64 samples. A resident
 // launch has a multiple of `outputs` blocks.
-template <int kBlock, Half kHalf, bool kTransposed, bool kResident>
+template <int kBlock, class T, bool kTransposed, bool kResident>
 __global__ void __launch_bounds__(3 * kWarpGroup, 1)
-    multiply_kernel(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap weight,
+    multiply_kernel(const __grid_constant__ CUtensorMap x,
+                    const __grid_constant__ CUtensorMap weight,
                     const __grid_constant__ CUtensorMap y, const Multiply task) {
   using Layout = MultiplyLayout<kBlock, kResident>;
   const uint32_t base = (dynamic_shared() + kGroupBytes - 1) / kGroupBytes * kGroupBytes;
@@ -249,8 +244,8 @@ __global__ void __launch_bounds__(3 * kWarpGroup, 1)
     }
   } else {
     more_registers<232>();
-    multiply_sum<kBlock, kHalf>(ring, y, task);
+    multiply_sum<kBlock, T>(ring, y, task);
   }
 }
 
-}  // namespace dnc::hopper
+}  // namespace dnc::cuda
