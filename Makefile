@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 # an index with torch's CPU builds, where the usual one has only the large CUDA build
 export TORCH_INDEX ?=
-CPP := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.hpp)
-CPP_TESTS := $(wildcard tests/cpp/*.cpp)
+CPP := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.hpp csrc/cuda/*.cu csrc/cuda/*.cuh)
+CPP_TESTS := $(wildcard tests/cpp/*.cpp tests/cuda/*.hpp)
 CROSS_CXX := aarch64-linux-gnu-g++
 QEMU ?= qemu-aarch64
 

@@ -1,0 +1,65 @@
+// The kernels as plain C: device addresses, sizes and a stream. Nothing here allocates, waits or
+// reads device memory, so calls may be captured in a CUDA graph. Each returns 0 or a number that
+// dnc_cuda_error_text explains.
+//
+// A junction runs in two directions with one kernel: forward, from left to right neurons, and
+// backward, on the transposed pattern. "Outputs" are the neurons that are computed, "columns" the
+// neurons that are read, whichever side they stand on.
+#pragma once
+
+#include <stdint.h>
+
+#define DNC_CUDA_API extern "C" __attribute__((visibility("default")))
+
+typedef enum { dnc_float32, dnc_bfloat16, dnc_float16 } dnc_dtype;
+
+// Where a call runs.
+typedef struct {
+  int device;
+  void* stream;
+} dnc_place;
+
+// The edges of a junction, seen in one direction: columns are cut into tiles that fit in shared
+// memory, and the edges of a group of outputs in a tile, ascending, into quads, the last one filled
+// up with empty edges. Quads are numbered tile by tile and, in a tile, group by group.
+typedef struct {
+  int64_t groups;        // of `share` consecutive outputs with the same columns
+  int64_t columns;       // all of them
+  int64_t tile;          // columns per tile
+  int64_t share;         // 1, 2 or 4
+  const int64_t* first;  // [tiles * groups + 1]: the quad at which a group's edges in a tile begin
+  const uint16_t* offset;  // [quads, 4]: column within the tile, `tile` for an empty edge
+  const int32_t* order;    // [quads, 4]: flat slot (row * slots + slot) of the edge's block, or -1
+  // the weight of an edge is number flat * cells + output % output_block * output_step
+  // + column % column_block * column_step
+  int64_t cells, output_block, output_step, column_block, column_step;
+} dnc_table;
+
+// Samples that a lane's row of activations is filled up to.
+DNC_CUDA_API int64_t dnc_cuda_padded_batch(int64_t batch);
+
+// The largest tile with which two blocks of `multiply`, or of `grad_weight`, share a
+// multiprocessor.
+DNC_CUDA_API int64_t dnc_cuda_multiply_tile(int64_t shared_bytes_per_multiprocessor);
+
+// What a device is: capability (major * 10 + minor), multiprocessors, bytes of shared memory of
+// each.
+DNC_CUDA_API int dnc_cuda_properties(int device, int* capability, int* multiprocessors,
+                                     int* shared_bytes);
+
+// out[feature][sample] = x[sample][feature], zero past the batch: [features, padded_batch].
+DNC_CUDA_API int dnc_cuda_transpose(dnc_place place, dnc_dtype dtype, const void* x,
+                                    int64_t batch_stride, int64_t feature_stride, int64_t batch,
+                                    int64_t features, void* out);
+
+// Weights in the order of a table, zero where it is empty: [quads, 4, share] of float.
+DNC_CUDA_API int dnc_cuda_pack(dnc_place place, dnc_dtype dtype, const dnc_table* table,
+                               const void* weight, float* packed);
+
+// y = x W^T + bias, negative ones as zero with `relu`. x: [columns, padded_batch] as transposed;
+// packed: as above; y: [batch, outputs], contiguous; bias may be null.
+DNC_CUDA_API int dnc_cuda_multiply(dnc_place place, dnc_dtype dtype, const dnc_table* table,
+                                   const void* x, const float* packed, const void* bias, int relu,
+                                   void* y, int64_t batch);
+
+DNC_CUDA_API const char* dnc_cuda_error_text(int error);

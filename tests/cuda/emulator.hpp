@@ -1,0 +1,355 @@
+// CUDA kernels on a CPU, for tests: g++ compiles the sources of csrc/cuda with DNC_EMULATED and
+// this header in place of the hardware. Blocks run one after another; each thread of a block is a
+// fiber that runs until it has to wait. What a GPU would do silently is an error here, with its
+// text in dnc_cuda_error_text: threads that wait for ever, shared memory read or written out of
+// range or misaligned, copies nobody waited for. Shared memory starts as NaN. Bank conflicts are
+// counted.
+#pragma once
+
+#include <setjmp.h>
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#define DNC_DEVICE inline
+#define __global__
+#define __host__
+#define __device__
+#define __launch_bounds__(...)
+
+struct alignas(8) uint2 {
+  uint32_t x, y;
+};
+struct alignas(16) uint4 {
+  uint32_t x, y, z, w;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+
+namespace emulator {
+
+constexpr int kLanes = 32;
+constexpr int kStackBytes = 64 * 1024;
+// what a Hopper GPU has
+constexpr int kCapability = 90, kMultiprocessors = 132;
+constexpr int kSharedPerMultiprocessor = 233472, kSharedPerBlock = 232448;
+
+struct Index {
+  unsigned x;
+};
+inline Index thread_index, block_index, block_size, grid_size;
+
+struct Copy {
+  void* to;
+  const void* from;
+  size_t bytes;
+};
+struct Access {
+  size_t offset;
+  int bytes;
+};
+
+struct Barrier {
+  const char* name;
+  int expected;
+  int arrived = 0;
+  int64_t phase = 0;
+};
+
+struct Thread {
+  unsigned index = 0;
+  bool done = false;
+  std::function<bool()> ready;  // empty while it can run
+  const char* waits_for = "";
+  ucontext_t start;
+  jmp_buf place;
+  bool started = false;
+  std::unique_ptr<char[]> stack{new char[kStackBytes]};
+  std::vector<Copy> copies;
+  std::vector<Access> accesses;
+  int64_t shuffles = 0;
+};
+
+struct Block {
+  std::vector<Thread> threads;
+  std::vector<Barrier> warps;
+  std::vector<std::vector<float>> exchanged;  // of each warp: two rounds of 32
+  Barrier all{"__syncthreads", 0};
+  std::vector<unsigned char> memory;
+  unsigned char* shared = nullptr;
+  size_t shared_bytes = 0;
+  std::function<void()> body;
+  jmp_buf scheduler;
+  Thread* running = nullptr;
+};
+inline Block block;
+inline std::string error;
+
+// Wavefronts of shared memory: as they were, and the fewest for accesses of those widths.
+struct Banks {
+  bool counted = false;
+  int64_t wavefronts = 0, least = 0;
+};
+inline Banks banks;
+
+// Leave the running thread; it is not continued if `error` is set.
+inline void suspend() {
+  if (!_setjmp(block.running->place)) _longjmp(block.scheduler, 1);
+}
+
+inline void fail(const std::string& what) {
+  if (error.empty()) {
+    error = "thread " + std::to_string(thread_index.x) + " of block " +
+            std::to_string(block_index.x) + ' ' + what;
+  }
+  suspend();
+}
+
+// Let the other threads run until `ready` holds.
+inline void wait_until(std::function<bool()> ready, const char* what) {
+  if (ready()) return;
+  block.running->ready = std::move(ready);
+  block.running->waits_for = what;
+  suspend();
+}
+
+inline void arrive_and_wait(Barrier& barrier) {
+  const int64_t phase = barrier.phase;
+  if (++barrier.arrived == barrier.expected) {
+    barrier.arrived = 0;
+    barrier.phase++;
+  }
+  wait_until([&barrier, phase] { return barrier.phase != phase; }, barrier.name);
+}
+
+// The n-th accesses of a warp's lanes are one access of the warp. Words of the same bank go one
+// after another; 8 bytes go by half warps and 16 by quarters.
+inline void count_banks(Thread* lanes) {
+  size_t longest = 0;
+  for (int lane = 0; lane < kLanes; lane++)
+    longest = std::max(longest, lanes[lane].accesses.size());
+  for (size_t n = 0; n < longest; n++) {
+    for (int first = 0; first < kLanes;) {
+      int last = first;
+      std::vector<size_t> words[kLanes];
+      size_t bytes = 0;
+      for (; last < kLanes && bytes < 128; last++) {
+        if (n >= lanes[last].accesses.size()) continue;
+        const Access access = lanes[last].accesses[n];
+        bytes += size_t(std::max(access.bytes, 4));
+        for (size_t word = access.offset / 4; word * 4 < access.offset + size_t(access.bytes);
+             word++) {
+          auto& bank = words[word % kLanes];
+          if (std::find(bank.begin(), bank.end(), word) == bank.end()) bank.push_back(word);
+        }
+      }
+      size_t most = 0;
+      for (const auto& bank : words) most = std::max(most, bank.size());
+      banks.wavefronts += int64_t(most);
+      banks.least += bytes > 0;
+      first = last;
+    }
+  }
+  for (int lane = 0; lane < kLanes; lane++) lanes[lane].accesses.clear();
+}
+
+inline void sync_threads() {
+  arrive_and_wait(block.all);
+  // all have arrived, so that the first lane of a warp to go on sees the others' accesses complete
+  Thread* lanes = &block.threads[thread_index.x / kLanes * kLanes];
+  if (banks.counted && !lanes[0].accesses.empty()) count_banks(lanes);
+}
+
+inline void check_shared(const void* at, size_t bytes, size_t alignment) {
+  const auto* from = static_cast<const unsigned char*>(at);
+  if (from < block.shared || from + bytes > block.shared + block.shared_bytes) {
+    fail("touches " + std::to_string(bytes) + " bytes at " + std::to_string(from - block.shared) +
+         " of the " + std::to_string(block.shared_bytes) + " bytes of shared memory");
+  }
+  if (reinterpret_cast<uintptr_t>(at) % alignment) fail("makes a misaligned access");
+  if (banks.counted) block.running->accesses.push_back({size_t(from - block.shared), int(bytes)});
+}
+
+inline void thread_main() {
+  block.body();
+  if (!block.running->copies.empty()) fail("ends before its copies to shared memory");
+  block.running->done = true;
+  suspend();
+}
+
+inline void resume(Thread& thread) {
+  block.running = &thread;
+  thread_index.x = thread.index;
+  thread.ready = nullptr;
+  if (_setjmp(block.scheduler)) return;
+  if (thread.started) _longjmp(thread.place, 1);
+  thread.started = true;
+  getcontext(&thread.start);
+  thread.start.uc_stack = {thread.stack.get(), 0, kStackBytes};
+  thread.start.uc_link = nullptr;
+  makecontext(&thread.start, thread_main, 0);
+  setcontext(&thread.start);
+}
+
+inline void run_block(size_t threads, size_t shared_bytes) {
+  block.threads.resize(threads);
+  block.warps.assign(threads / kLanes, Barrier{"a shuffle", kLanes});
+  block.exchanged.assign(threads / kLanes, std::vector<float>(2 * kLanes));
+  block.all = {"__syncthreads", int(threads)};
+  block.shared_bytes = shared_bytes;
+  block.memory.assign(shared_bytes + 128, 0xff);
+  const auto address = reinterpret_cast<uintptr_t>(block.memory.data());
+  block.shared = block.memory.data() + (128 - address % 128);
+  for (size_t i = 0; i < threads; i++) {
+    Thread& thread = block.threads[i];
+    thread.index = unsigned(i);
+    thread.done = thread.started = false;
+    thread.ready = nullptr;
+    thread.copies.clear();
+    thread.accesses.clear();
+    thread.shuffles = 0;
+  }
+  for (bool progress = true; progress && error.empty();) {
+    progress = false;
+    for (Thread& thread : block.threads) {
+      if (thread.done || (thread.ready && !thread.ready())) continue;
+      progress = true;
+      resume(thread);
+      if (!error.empty()) return;
+    }
+  }
+  size_t waiting = 0;
+  const char* what = "";
+  for (const Thread& thread : block.threads) {
+    if (thread.done) continue;
+    waiting++;
+    what = thread.waits_for;
+  }
+  if (waiting) {
+    error = "block " + std::to_string(block_index.x) + ": " + std::to_string(waiting) + " of " +
+            std::to_string(threads) + " threads wait for ever, the last one for " + what;
+  }
+  for (size_t i = 0; banks.counted && i < threads; i += kLanes) count_banks(&block.threads[i]);
+}
+
+}  // namespace emulator
+
+#define threadIdx emulator::thread_index
+#define blockIdx emulator::block_index
+#define blockDim emulator::block_size
+#define gridDim emulator::grid_size
+#define __syncthreads emulator::sync_threads
+
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorInvalidConfiguration = 9,
+  cudaErrorLaunchFailure = 719
+};
+enum cudaDeviceAttr {
+  cudaDevAttrComputeCapabilityMajor,
+  cudaDevAttrComputeCapabilityMinor,
+  cudaDevAttrMultiProcessorCount,
+  cudaDevAttrMaxSharedMemoryPerMultiprocessor
+};
+using cudaStream_t = void*;
+
+inline cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  const int values[] = {emulator::kCapability / 10, emulator::kCapability % 10,
+                        emulator::kMultiprocessors, emulator::kSharedPerMultiprocessor};
+  *value = values[attribute];
+  return cudaSuccess;
+}
+inline const char* cudaGetErrorString(cudaError_t error) {
+  if (error == cudaErrorLaunchFailure) return emulator::error.c_str();
+  return error == cudaSuccess ? "no error" : "invalid argument or configuration";
+}
+
+namespace dnc::cuda {
+
+inline unsigned char* shared_memory() { return emulator::block.shared; }
+
+template <class V>
+V shared_load(const void* from) {
+  emulator::check_shared(from, sizeof(V), alignof(V));
+  return *static_cast<const V*>(from);
+}
+
+template <class V>
+void shared_store(void* to, V value) {
+  emulator::check_shared(to, sizeof(V), alignof(V));
+  *static_cast<V*>(to) = value;
+}
+
+inline void copy_async(void* shared, const void* global) {
+  emulator::check_shared(shared, 16, 16);
+  if (reinterpret_cast<uintptr_t>(global) % 16) emulator::fail("copies from a misaligned address");
+  emulator::block.running->copies.push_back({shared, global, 16});
+}
+
+inline void copies_wait() {
+  auto& copies = emulator::block.running->copies;
+  for (const emulator::Copy& copy : copies) memcpy(copy.to, copy.from, copy.bytes);
+  copies.clear();
+}
+
+// Two rounds of slots, so that nobody overwrites what a slower lane has yet to read.
+inline float shuffle_xor(float value, int lanes) {
+  using namespace emulator;
+  const unsigned lane = thread_index.x % kLanes, warp = thread_index.x / kLanes;
+  float* slots = &block.exchanged[warp][block.running->shuffles++ % 2 * kLanes];
+  slots[lane] = value;
+  arrive_and_wait(block.warps[warp]);
+  return slots[lane ^ unsigned(lanes)];
+}
+
+inline float half_to_float(uint16_t bits) {
+  _Float16 half;
+  memcpy(&half, &bits, sizeof half);
+  return float(half);
+}
+
+inline uint16_t float_to_half(float value) {
+  const _Float16 half = _Float16(value);
+  uint16_t bits;
+  memcpy(&bits, &half, sizeof bits);
+  return bits;
+}
+
+inline uint16_t float_to_bfloat16(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  if (value != value) return 0x7fff;
+  return uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+template <class... Parameters, class... Arguments>
+cudaError_t launch(void (*kernel)(Parameters...), int64_t blocks, int threads, int64_t shared_bytes,
+                   cudaStream_t, Arguments... arguments) {
+  using namespace emulator;
+  if (threads % kLanes || shared_bytes > kSharedPerBlock) return cudaErrorInvalidConfiguration;
+  error.clear();
+  block.body = [=] { kernel(Parameters(arguments)...); };
+  block_size.x = unsigned(threads);
+  grid_size.x = unsigned(blocks);
+  for (int64_t i = 0; i < blocks && error.empty(); i++) {
+    block_index.x = unsigned(i);
+    run_block(size_t(threads), size_t(shared_bytes));
+  }
+  return error.empty() ? cudaSuccess : cudaErrorLaunchFailure;
+}
+
+}  // namespace dnc::cuda
