@@ -21,6 +21,13 @@
 
 namespace dnc::cuda {
 
+// These instructions exist in code for sm_90a alone: kernels are empty elsewhere, and not launched.
+#if defined(DNC_EMULATED) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+constexpr bool kHopper = true;
+#else
+constexpr bool kHopper = false;
+#endif
+
 constexpr int kWarpGroup = 128;
 constexpr int kTileWidth = 64;              // 16-bit features in the 128 bytes that a swizzle spans
 constexpr int kRowBytes = 128;              // of a tile

@@ -352,37 +352,39 @@ __global__ void __launch_bounds__(3 * kWarpGroup, 1)
                     const __grid_constant__ CUtensorMap x,
                     const __grid_constant__ CUtensorMap weight,
                     const __grid_constant__ CUtensorMap grad_x, const Backward task) {
-  using Layout = BackwardLayout<kBlock, kPairs, kInput>;
-  const Layout at{(dynamic_shared() + kGroupBytes - 1) / kGroupBytes * kGroupBytes};
-  if (threadIdx.x == 0) {
-    prefetch_map(grad_y);
-    prefetch_map(x);
-    if (kInput) {
-      prefetch_map(weight);
-      prefetch_map(grad_x);
-    }
-    constexpr int kReaders = 2 * kWarpGroup / 32;
-    for (int stage = 0; stage < Layout::kStages; ++stage) {
-      barrier_init(at.grad_full(stage), 1);
-      barrier_init(at.grad_empty(stage), kReaders);
-    }
-    for (int stage = 0; stage < Layout::kInputStages; ++stage) {
-      barrier_init(at.input_full(stage), 1);
-      barrier_init(at.input_empty(stage), kReaders);
-    }
-    barrier_init(at.weight_full(), 1);
-    barrier_init(at.weight_empty(), kReaders);
-    barrier_init_fence();
-  }
-  __syncthreads();
-  if (threadIdx.x < kWarpGroup) {
-    fewer_registers<40>();
+  if constexpr (kHopper) {
+    using Layout = BackwardLayout<kBlock, kPairs, kInput>;
+    const Layout at{(dynamic_shared() + kGroupBytes - 1) / kGroupBytes * kGroupBytes};
     if (threadIdx.x == 0) {
-      backward_load<kBlock, kPairs, kInput>(at, grad_y, x, weight, task);
+      prefetch_map(grad_y);
+      prefetch_map(x);
+      if (kInput) {
+        prefetch_map(weight);
+        prefetch_map(grad_x);
+      }
+      constexpr int kReaders = 2 * kWarpGroup / 32;
+      for (int stage = 0; stage < Layout::kStages; ++stage) {
+        barrier_init(at.grad_full(stage), 1);
+        barrier_init(at.grad_empty(stage), kReaders);
+      }
+      for (int stage = 0; stage < Layout::kInputStages; ++stage) {
+        barrier_init(at.input_full(stage), 1);
+        barrier_init(at.input_empty(stage), kReaders);
+      }
+      barrier_init(at.weight_full(), 1);
+      barrier_init(at.weight_empty(), kReaders);
+      barrier_init_fence();
     }
-  } else {
-    more_registers<232>();
-    backward_sum<kBlock, T, kPairs, kInput>(at, grad_x, task);
+    __syncthreads();
+    if (threadIdx.x < kWarpGroup) {
+      fewer_registers<40>();
+      if (threadIdx.x == 0) {
+        backward_load<kBlock, kPairs, kInput>(at, grad_y, x, weight, task);
+      }
+    } else {
+      more_registers<232>();
+      backward_sum<kBlock, T, kPairs, kInput>(at, grad_x, task);
+    }
   }
 }
 

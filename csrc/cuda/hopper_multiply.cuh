@@ -222,29 +222,31 @@ __global__ void __launch_bounds__(3 * kWarpGroup, 1)
     multiply_kernel(const __grid_constant__ CUtensorMap x,
                     const __grid_constant__ CUtensorMap weight,
                     const __grid_constant__ CUtensorMap y, const Multiply task) {
-  using Layout = MultiplyLayout<kBlock, kResident>;
-  const uint32_t base = (dynamic_shared() + kGroupBytes - 1) / kGroupBytes * kGroupBytes;
-  const MultiplyRing<kBlock, kTransposed, kResident> ring{base};
-  if (threadIdx.x == 0) {
-    prefetch_map(x);
-    prefetch_map(weight);
-    prefetch_map(y);
-    for (int stage = 0; stage < Layout::kStages; ++stage) {
-      barrier_init(ring.full(stage), 1);
-      barrier_init(ring.empty(stage), 2 * kWarpGroup / 32);
-    }
-    barrier_init(ring.panel_full(), 1);
-    barrier_init_fence();
-  }
-  __syncthreads();
-  if (threadIdx.x < kWarpGroup) {
-    fewer_registers<40>();
+  if constexpr (kHopper) {
+    using Layout = MultiplyLayout<kBlock, kResident>;
+    const uint32_t base = (dynamic_shared() + kGroupBytes - 1) / kGroupBytes * kGroupBytes;
+    const MultiplyRing<kBlock, kTransposed, kResident> ring{base};
     if (threadIdx.x == 0) {
-      multiply_load(ring, x, weight, task);
+      prefetch_map(x);
+      prefetch_map(weight);
+      prefetch_map(y);
+      for (int stage = 0; stage < Layout::kStages; ++stage) {
+        barrier_init(ring.full(stage), 1);
+        barrier_init(ring.empty(stage), 2 * kWarpGroup / 32);
+      }
+      barrier_init(ring.panel_full(), 1);
+      barrier_init_fence();
     }
-  } else {
-    more_registers<232>();
-    multiply_sum<kBlock, T>(ring, y, task);
+    __syncthreads();
+    if (threadIdx.x < kWarpGroup) {
+      fewer_registers<40>();
+      if (threadIdx.x == 0) {
+        multiply_load(ring, x, weight, task);
+      }
+    } else {
+      more_registers<232>();
+      multiply_sum<kBlock, T>(ring, y, task);
+    }
   }
 }
 

@@ -4,7 +4,7 @@
 //   - a copy fills its destination with NaN when requested, and brings the data at once or not
 //   before
 //     a thread waits for it, in any order;
-//   - products run when issued or when waited for, whichever the dice say;
+//   - a thread's products all run when issued or all when waited for, as the dice say;
 //   - a store from shared memory reads it only when its thread waits;
 //   - ordinary stores to shared memory reach it at the thread's next proxy fence.
 // So a missing wait or fence, a stage given back too early and a wrong parity change numbers or
@@ -58,6 +58,7 @@ struct Thread {
   std::deque<std::function<void()>> products;
   std::vector<size_t> groups;  // products of each committed group, oldest first
   size_t open = 0;             // products of the group to come
+  bool eager = false;          // whether products run when issued
   size_t issued = 0;
   std::vector<std::function<void()>> boxes;  // stores of boxes
   std::vector<std::pair<uint32_t, uint32_t>> words;
@@ -231,6 +232,7 @@ inline uint32_t dynamic_shared() {
       emulated::block().copies.empty(),
       "starts while the block before has copies under way:", emulated::block().copies.size());
   thread = {};
+  thread.eager = emulated::heads();
   for (std::vector<emulated::Product>& products : emulated::block().products) {
     products.clear();
   }
@@ -377,14 +379,13 @@ void product(float (&d)[kN / 2], uint64_t a, uint64_t b, bool accumulate) {
                         agreed.accumulate == accumulate && agreed.trans_a == kTransA &&
                         agreed.trans_b == kTransB,
                     "threads of a warpgroup issue different products", a);
+  if (thread.eager) {
+    emulated::multiply<T>(d, own);
+    return;
+  }
   float* sums = d;
   thread.products.push_back([=] { emulated::multiply<T>(sums, own); });
   ++thread.open;
-  if (emulated::heads()) {
-    emulated::run_products(thread.products.size());
-    std::fill(thread.groups.begin(), thread.groups.end(), 0);
-    thread.open = 0;
-  }
 }
 
 // The rules of cuTensorMapEncodeTiled that depend on arguments.
