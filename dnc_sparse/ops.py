@@ -1,4 +1,4 @@
-"""The three functions of a junction, registered with torch once for every backend.
+"""The functions of a junction, registered with torch once for every backend.
 
 | name   | meaning                                    | shape                 |
 |--------|--------------------------------------------|-----------------------|
@@ -11,14 +11,13 @@
 
 Registered operators take the pattern as its `key` (canonical JSON), so that a compiled or exported
 graph carries all it needs. Each gradient is another of the three functions, so second derivatives
-work as well. Where nothing needs to see an operator (no tracing, no transform), `forward`
-calls the backend itself, which more than halves the time of small layers
-(docs/decisions/0004-eager-path.md).
+work as well; `backward` gives both, and the bias's, in one call, which a backend may fuse. Where
+nothing needs to see an operator (no tracing, no transform), `forward` calls the backend itself,
+which more than halves the time of small layers (docs/decisions/0004-eager-path.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -49,6 +48,16 @@ def _grad_weight(grad_y: Tensor, x: Tensor, pattern: str) -> Tensor:
     return _backend(x).grad_weight(grad_y, x, own)
 
 
+@torch.library.custom_op("dnc_sparse::backward", mutates_args=())
+def _backward(
+    grad_y: Tensor, x: Tensor, weight: Tensor, pattern: str, bias: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    own = _checked(pattern, x=x, weight=weight, grad_y=grad_y)
+    grads = _backend(x).backward(grad_y, x, weight, own, bias)
+    # an operator's results are tensors
+    return (*grads[:2], x.new_empty(0) if grads[2] is None else grads[2])
+
+
 @_forward.register_fake
 def _(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: str, relu: bool = False) -> Tensor:
     own = _checked(pattern, x=x, weight=weight, bias=bias)
@@ -67,6 +76,18 @@ def _(grad_y: Tensor, x: Tensor, pattern: str) -> Tensor:
     return x.new_empty(own.weight_shape)
 
 
+@_backward.register_fake
+def _(
+    grad_y: Tensor, x: Tensor, weight: Tensor, pattern: str, bias: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    own = _checked(pattern, x=x, weight=weight, grad_y=grad_y)
+    return (
+        x.new_empty(x.shape),
+        x.new_empty(own.weight_shape),
+        x.new_empty(own.n_out if bias else 0),
+    )
+
+
 def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, weight, _, ctx.pattern, relu = inputs
     # what no gradient needs is not kept: it may be the largest tensor of the layer
@@ -83,27 +104,39 @@ def _save_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _gradients(
-    ctx: Any,
-    grad_y: Tensor,
-    grad_input: Callable[..., Tensor],
-    grad_weight: Callable[..., Tensor],
-    pattern: Pattern | str,
+    ctx: Any, grad_y: Tensor, functions: backends.Backend | _Operators, pattern: Any
 ) -> tuple[Tensor | None, ...]:
-    """Return the needed ones of the gradients in x, weight and bias, by the two functions."""
+    """Return the needed ones of the gradients in x, weight and bias, by these functions."""
     x, weight, y = ctx.saved_tensors
     if y is not None:
         # torch.relu's own backward; detached, as y tells only signs, whose derivative is zero
         grad_y = torch.ops.aten.threshold_backward(grad_y, y.detach(), 0)
-    needs = ctx.needs_input_grad
+    for_x, for_weight, for_bias = ctx.needs_input_grad[:3]
+    # second derivatives are those of the separate operators
+    if for_x and for_weight and not torch.is_grad_enabled():
+        return functions.backward(grad_y, x, weight, pattern, for_bias)
     return (
-        grad_input(grad_y, weight, pattern) if needs[0] else None,
-        grad_weight(grad_y, x, pattern) if needs[1] else None,
-        grad_y.sum(0) if needs[2] else None,
+        functions.grad_input(grad_y, weight, pattern) if for_x else None,
+        functions.grad_weight(grad_y, x, pattern) if for_weight else None,
+        grad_y.sum(0) if for_bias else None,
     )
 
 
+class _Operators:
+    """The registered operators in place of a backend's functions; patterns are their keys."""
+
+    grad_input, grad_weight = staticmethod(_grad_input), staticmethod(_grad_weight)
+
+    @staticmethod
+    def backward(
+        grad_y: Tensor, x: Tensor, weight: Tensor, pattern: str, bias: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        grad_x, grad_weight, grad_bias = _backward(grad_y, x, weight, pattern, bias)
+        return grad_x, grad_weight, grad_bias if bias else None
+
+
 def _backward_of_forward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-    return *_gradients(ctx, grad_y, _grad_input, _grad_weight, ctx.pattern), None, None
+    return *_gradients(ctx, grad_y, _Operators(), ctx.pattern), None, None
 
 
 def _backward_of_grad_input(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -152,12 +185,13 @@ class _Eager(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (grad_y,) = grads
-        if torch.is_grad_enabled():
-            # somebody wants second derivatives, which only operators have
-            own = _gradients(ctx, grad_y, _grad_input, _grad_weight, ctx.pattern.key)
-        else:
-            backend = ctx.backend
-            own = _gradients(ctx, grad_y, backend.grad_input, backend.grad_weight, ctx.pattern)
+        # somebody wants second derivatives, which only operators have
+        twice = torch.is_grad_enabled()
+        own = (
+            _gradients(ctx, grad_y, _Operators(), ctx.pattern.key)
+            if twice
+            else _gradients(ctx, grad_y, ctx.backend, ctx.pattern)
+        )
         return *own, None, None, None
 
 

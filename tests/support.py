@@ -69,13 +69,17 @@ class Case:
     grad_y: Tensor
 
     def results(self, backend: backends.Backend) -> dict[str, Tensor]:
-        """All three functions of the backend."""
+        """All functions of the backend."""
         p = self.pattern
+        both = backend.backward(self.grad_y, self.x, self.weight, p, True)
         return {
             "forward": backend.forward(self.x, self.weight, self.bias, p),
             "forward without bias": backend.forward(self.x, self.weight, None, p),
             "grad_input": backend.grad_input(self.grad_y, self.weight, p),
             "grad_weight": backend.grad_weight(self.grad_y, self.x, p),
+            "backward, grad_input": both[0],
+            "backward, grad_weight": both[1],
+            "backward, grad_bias": both[2],
         }
 
     def map(self, change) -> Case:  # type: ignore[no-untyped-def]

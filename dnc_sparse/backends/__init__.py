@@ -1,6 +1,6 @@
 """Which implementation runs a junction: a table, a stated reason for every no.
 
-A backend is a module with four functions, `forward`, `grad_input`, `grad_weight` and
+A backend is a module with five functions, `forward`, `grad_input`, `grad_weight`, `backward` and
 `unavailable`. `use_backend(name)` or the environment variable DNC_SPARSE_BACKEND names one for the
 whole process; otherwise the first of `PREFERENCE` that states no reason against it runs.
 """
@@ -37,6 +37,12 @@ class Backend(Protocol):
     def grad_input(self, grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor: ...
 
     def grad_weight(self, grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor: ...
+
+    def backward(
+        self, grad_y: Tensor, x: Tensor, weight: Tensor, pattern: Pattern, bias: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the gradients in x, weight and, if asked, bias, at once."""
+        ...
 
     def unavailable(
         self, device: str | None = None, dtype: torch.dtype | None = None

@@ -111,6 +111,14 @@ def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     return _run(GRAD_WEIGHT, pattern, grad_y, x, pattern)
 
 
+def backward(
+    grad_y: Tensor, x: Tensor, weight: Tensor, pattern: Pattern, bias: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the gradients in x, weight and, if asked, bias."""
+    grads = grad_input(grad_y, weight, pattern), grad_weight(grad_y, x, pattern)
+    return *grads, grad_y.sum(0) if bias else None
+
+
 def rivals(dtype: torch.dtype) -> tuple[str, ...]:
     """Return the instruction sets that may be the fastest in a dtype, the first unless measured."""
     best = active_instruction_set()

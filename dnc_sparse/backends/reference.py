@@ -37,6 +37,14 @@ def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     return edge_weight(grad_y.mT @ x, pattern)
 
 
+def backward(
+    grad_y: Tensor, x: Tensor, weight: Tensor, pattern: Pattern, bias: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the gradients in x, weight and, if asked, bias."""
+    grads = grad_input(grad_y, weight, pattern), grad_weight(grad_y, x, pattern)
+    return *grads, grad_y.sum(0) if bias else None
+
+
 def edge_weight(dense: Tensor, pattern: Pattern) -> Tensor:
     """Read the edges' entries of an [n_out, n_in] matrix, zero in empty slots."""
     bo, bi = pattern.block

@@ -159,7 +159,7 @@ def test_not_a_number_survives_rounding_to_bfloat16() -> None:
 
 @pytest.mark.parametrize("name", sorted(backends.BACKENDS))
 def test_backends_offer_the_same_functions(name: str) -> None:
-    for function in ("forward", "grad_input", "grad_weight", "unavailable"):
+    for function in ("forward", "grad_input", "grad_weight", "backward", "unavailable"):
         own = inspect.signature(getattr(backends.BACKENDS[name], function))
         assert own == inspect.signature(getattr(reference, function))
 

@@ -59,6 +59,8 @@ def test_registration(name: str, runner: str) -> None:
         ("forward", (x, weight, bias, pattern.key, True)),
         ("grad_input", (grad_y, weight, pattern.key)),
         ("grad_weight", (grad_y, x, pattern.key)),
+        ("backward", (grad_y.detach(), x.detach(), weight.detach(), pattern.key, True)),
+        ("backward", (grad_y.detach(), x.detach(), weight.detach(), pattern.key, False)),
     ]
     with running_on(runner):
         for op, arguments in calls:
@@ -97,6 +99,14 @@ def test_relu_equals_torch_after_the_layer(name: str, runner: str, dtype: torch.
         assert batch < 70 or {-1, 0, 1} <= set(
             ops.forward(case.x[1:], case.weight, case.bias, pattern).sign().unique().tolist()
         )
+
+
+def test_without_a_bias_its_gradient_is_empty() -> None:
+    pattern = PATTERNS["balanced"]
+    case = normals(pattern, 9, torch.float32)
+    op = torch.ops.dnc_sparse.backward
+    assert op(case.grad_y, case.x, case.weight, pattern.key, False)[2].shape == (0,)
+    assert reference.backward(case.grad_y, case.x, case.weight, pattern, False)[2] is None
 
 
 def test_relu_keeps_its_output_and_no_more() -> None:
