@@ -3,6 +3,7 @@
 
 #include <stdexcept>
 
+#include "bindings_cuda_blocks.h"
 #include "cuda/api.h"
 
 namespace py = pybind11;
@@ -80,4 +81,5 @@ PYBIND11_MODULE(_cuda, m, py::mod_gil_not_used()) {
     check(dnc_cuda_multiply(where, dtype, &table, at<const void>(x), at<const float>(packed),
                             at<const void>(bias), relu, at<void>(y), batch));
   });
+  bind_blocks(m);
 }

@@ -30,7 +30,7 @@ DNC_CUDA_API int dnc_blocks_grad_input(dnc_place place, dnc_dtype dtype, dnc_pat
                                        const void* grad_y, int64_t grad_y_stride,
                                        const void* weight, void* grad_x, int64_t batch);
 
-// All gradients; grad_x and grad_bias may be null. `workspace` holds
+// All gradients; grad_bias may be null, grad_x too, then weight as well. `workspace` holds
 // dnc_blocks_workspace_bytes. The batch is split by multiprocessors alone, so that results repeat
 // bit by bit on devices of one size.
 DNC_CUDA_API int dnc_blocks_backward(dnc_place place, dnc_dtype dtype, dnc_path path,

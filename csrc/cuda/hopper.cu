@@ -84,7 +84,7 @@ cudaError_t start_backward(const BlockTask& task, Samples grad_y, Samples x, con
   if (error == cudaSuccess) {
     error = encode_map<T>(x_map, x.data, task.batch, n_in(blocks), x.stride, Layout::kSamples);
   }
-  if (error == cudaSuccess) error = encode_weight<T>(weight_map, blocks, weight);
+  if (error == cudaSuccess && kInput) error = encode_weight<T>(weight_map, blocks, weight);
   if (error == cudaSuccess && kInput) {
     error = encode_map<T>(grad_x_map, grad_x, task.batch, n_in(blocks), n_in(blocks), kTileWidth);
   }
@@ -92,7 +92,8 @@ cudaError_t start_backward(const BlockTask& task, Samples grad_y, Samples x, con
   const int64_t units = blocks.columns * backward_groups(blocks) * sizes.splits;
   return launch(backward_kernel<kBlock, T, kPairs, kInput>,
                 std::min<int64_t>(units, task.multiprocessors), kThreads, Layout::kSharedBytes,
-                task.stream, grad_y_map, x_map, weight_map, kInput ? grad_x_map : x_map, sizes);
+                task.stream, grad_y_map, x_map, kInput ? weight_map : x_map,
+                kInput ? grad_x_map : x_map, sizes);
 }
 
 template <int kBlock, class T, int kPairs>

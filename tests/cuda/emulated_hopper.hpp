@@ -17,6 +17,8 @@
 #include <utility>
 #include <vector>
 
+#include "widened.hpp"
+
 #define __grid_constant__
 
 struct alignas(8) float2 {
@@ -168,14 +170,18 @@ void for_box(const CUtensorMap& map, int feature, int row, uint32_t tile, Visit 
   }
 }
 
+// What both operands must be for `element` to hold.
+inline void check_operand(uint64_t operand) {
+  require(operand >> 62 == 1, "multiplies an operand without the 128-byte swizzle:", operand);
+  require((operand >> 49 & 7) == 0 && (operand >> 3 & 7) == 0,
+          "multiplies an operand whose swizzle does not start at a multiple of 1024:", operand);
+}
+
 // The address of element (outer, k) of an operand: outer counts along the result's dimension.
 inline uint32_t element(uint64_t operand, bool trans, int outer, int k) {
   const uint32_t start = (operand & 0x3fff) << 4;
   const uint32_t leading = (operand >> 16 & 0x3fff) << 4;
   const uint32_t stride = (operand >> 32 & 0x3fff) << 4;
-  require(operand >> 62 == 1, "operand without the 128-byte swizzle", operand);
-  require((operand >> 49 & 7) == 0 && (start >> 7 & 7) == 0,
-          "operand whose swizzle pattern does not start at a multiple of 1024", operand);
   const uint32_t offset =
       trans ? outer / 64 * leading + outer % 64 * 2 + k / 8 * stride + k % 8 * kRowBytes
             : outer / 8 * stride + outer % 8 * kRowBytes + k * 2;
@@ -184,12 +190,14 @@ inline uint32_t element(uint64_t operand, bool trans, int outer, int k) {
 
 template <class T>
 float number(uint32_t address) {
-  return widen(T{read<uint16_t>(address)});
+  return widened<T>(read<uint16_t>(address));
 }
 
 // This thread's share of a product.
 template <class T>
 void multiply(float* d, const Product& p) {
+  check_operand(p.a);
+  check_operand(p.b);
   const int lane = threadIdx.x % 32;
   const int row = threadIdx.x % kWarpGroup / 32 * 16 + lane / 4;
   float left[2][16];

@@ -2,6 +2,8 @@
 // of a row, lane / 2.
 #pragma once
 
+#include "widened.hpp"
+
 namespace dnc::cuda {
 
 template <class T, bool kTransposed>
@@ -32,7 +34,7 @@ void load_tile(Tile& tile, const T* from, int stride) {
   for (int outer = 0; outer < 16; ++outer) {
     for (int k = 0; k < 16; ++k) {
       const T* at = Tile::kAlongK ? from + outer * stride + k : from + k * stride + outer;
-      tile.value[outer][k] = widen(shared_load<T>(at));
+      tile.value[outer][k] = widened<T>(shared_load<T>(at).bits);
     }
   }
 }
