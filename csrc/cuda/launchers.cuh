@@ -1,6 +1,8 @@
 // What the launchers share.
 #pragma once
 
+#include <type_traits>
+
 #include "api.h"
 #include "storage.cuh"
 
@@ -60,10 +62,10 @@ struct Size {
   static constexpr int value = n;
 };
 
-// Call start(Size<share>()) with the outputs that share their columns.
+// Call start(Size<size>()) for what is 1, 2 or 4.
 template <class Start>
-cudaError_t with_share(const dnc_table& table, Start start) {
-  switch (table.share) {
+cudaError_t with_size(int64_t size, Start start) {
+  switch (size) {
     case 1:
       return start(Size<1>());
     case 2:

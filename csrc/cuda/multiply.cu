@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(kWarps* kLanes, 2)
     multiply(dnc_table table, const T* x, const float* packed, const T* bias, bool relu, T* y,
              int64_t batch, int64_t padded) {
   constexpr int kGroups = kOutputs<T> / share;
-  const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
+  const int lane = threadIdx.x % kLanes, warp = uniform(threadIdx.x / kLanes);
   const int64_t chunks = divide_up(table.groups, kGroups * kWarps);
   const int64_t sample = blockIdx.x / chunks * Tile<T>::kSamples;
   const int64_t group = (blockIdx.x % chunks * kWarps + warp) * kGroups;
@@ -133,16 +133,14 @@ __global__ void __launch_bounds__(kWarps* kLanes, 2)
 using namespace dnc::cuda;
 
 int64_t dnc_cuda_multiply_tile(int64_t shared_bytes) {
-  // of each block 1 KiB is the system's, and one column is of zeros
-  const int64_t columns = (shared_bytes / 2 - 1024) / Tile<float>::kBytes - 1;
-  return columns / kLanes * kLanes;
+  return largest_tile<Tile<float>>(shared_bytes);
 }
 
 int dnc_cuda_multiply(dnc_place place, dnc_dtype dtype, const dnc_table* table, const void* x,
                       const float* packed, const void* bias, int relu, void* y, int64_t batch) {
   return with_type(place, dtype, [&](auto type) {
     using T = decltype(type);
-    return with_share(*table, [&](auto share) {
+    return with_size(table->share, [&](auto share) {
       constexpr int kGroups = kOutputs<T> / share.value;
       const int64_t blocks =
           divide_up(batch, Tile<T>::kSamples) * divide_up(table->groups, kGroups * kWarps);

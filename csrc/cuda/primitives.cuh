@@ -40,6 +40,9 @@ DNC_DEVICE void copy_async(void* shared, const void* global) {
 
 DNC_DEVICE void copies_wait() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
+// A value that is the same in all lanes, which the compiler learns from this.
+DNC_DEVICE int uniform(int value) { return __shfl_sync(0xffffffffu, value, 0); }
+
 DNC_DEVICE float shuffle_xor(float value, int lanes) {
   return __shfl_xor_sync(0xffffffffu, value, lanes);
 }
@@ -75,9 +78,12 @@ cudaError_t launch(void (*kernel)(Parameters...), int64_t blocks, int threads, i
                              cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes));
     if (error != cudaSuccess) return error;
   }
-  kernel<<<unsigned(blocks), unsigned(threads), size_t(shared_bytes), stream> > >(
-      Parameters(arguments)...);
-  return cudaGetLastError();
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(unsigned(blocks));
+  config.blockDim = dim3(unsigned(threads));
+  config.dynamicSmemBytes = size_t(shared_bytes);
+  config.stream = stream;
+  return cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
 }
 
 }  // namespace dnc::cuda

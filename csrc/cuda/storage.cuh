@@ -48,6 +48,6 @@ DNC_DEVICE float positive(float value, bool relu) {
   return relu && value < 0 ? 0.0f : value;
 }
 
-DNC_DEVICE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+__host__ __device__ inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 }  // namespace dnc::cuda

@@ -59,6 +59,14 @@ struct SampleTile {
   }
 };
 
+// The largest tile with which two blocks share a multiprocessor.
+template <class Tile>
+int64_t largest_tile(int64_t shared_bytes) {
+  // of each block 1 KiB is the system's, and one column is of zeros
+  const int64_t columns = (shared_bytes / 2 - 1024) / Tile::kBytes - 1;
+  return columns / 16 * 16;
+}
+
 // The columns of a quad's four edges.
 DNC_DEVICE void quad_columns(const dnc_table& table, int64_t quad, uint32_t (&columns)[4]) {
   const uint2 pairs = reinterpret_cast<const uint2*>(table.offset)[quad];

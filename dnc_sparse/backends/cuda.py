@@ -16,11 +16,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dnc_sparse.backends.cuda_tables import Direction, Table, build
+from dnc_sparse.backends import cuda_few
+from dnc_sparse.backends.cuda_few import FewTable
+from dnc_sparse.backends.cuda_tables import QUAD, Direction, Table, build
 from dnc_sparse.patterns import Pattern
 
 DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 OLDEST = 80
+# batches that are computed along the edges
+FEW = 16
+# samples of a tile, and blocks for each multiprocessor, two of which run at once
+SAMPLE_TILE = 256
+BLOCKS_EACH = 4
 
 
 @cache
@@ -77,12 +84,103 @@ def forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern, relu: bool = False
 ) -> Tensor:
     """Return y = x W^T + bias, negative ones as zero with `relu`: [batch, n_out]."""
+    few = _few_samples(x, pattern)
+    if few is not None:
+        return _few(*few, x, weight, bias, pattern, relu)
     return _multiply("forward", x, weight, bias, pattern, relu)
 
 
 def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
     """Return grad_y W: [batch, n_in]."""
     return _multiply("backward", grad_y, weight, None, pattern, False)
+
+
+def _few_samples(x: Tensor, pattern: Pattern) -> tuple[int, FewTable, Any] | None:
+    """Return how many samples to take at once along the edges, and the table; None if not so."""
+    batch = x.shape[0]
+    if not 0 < batch <= FEW:
+        return None
+    table, described = _few_table(pattern, x.device)
+    if table is None:
+        return None
+    _, _, shared_bytes = _module().properties(x.device.index or 0)
+    # a block may have all but what the system keeps
+    most = _module().few_samples(described, shared_bytes - 1024)
+    samples = min(most, 1 if batch == 1 else 4 if batch <= 4 else 8)
+    return (samples, table, described) if samples else None
+
+
+def _few(
+    samples: int,
+    table: FewTable,
+    described: Any,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    pattern: Pattern,
+    relu: bool,
+) -> Tensor:
+    module, place = _module(), _place(x)
+    x, weight, bias = _plain(x), _packed(weight), None if bias is None else _packed(bias)
+    y = x.new_empty(x.shape[0], pattern.n_out)
+    _, multiprocessors, _ = module.properties(place.device)
+    module.few(
+        place,
+        _dtype(x.dtype),
+        described,
+        x.data_ptr(),
+        *x.stride(),
+        weight.data_ptr(),
+        0 if bias is None else bias.data_ptr(),
+        relu,
+        y.data_ptr(),
+        x.shape[0],
+        samples,
+        multiprocessors,
+    )
+    return y
+
+
+def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
+    """Return each edge's share of grad_y^T x, zero in empty slots: [rows, slots, bo, bi]."""
+    module, place, dtype = _module(), _place(x), _dtype(x.dtype)
+    batch = x.shape[0]
+    if batch == 0:
+        return x.new_zeros(pattern.weight_shape)
+    _, multiprocessors, shared_bytes = module.properties(place.device)
+    tile = module.grad_weight_tile(dtype, shared_bytes)
+    table, described = _table(pattern, "forward", tile, x.device)
+    full = bool((pattern.counts == pattern.slots).all())
+    grad = x.new_empty(pattern.weight_shape) if full else x.new_zeros(pattern.weight_shape)
+    columns, outputs = _transposed(x), _transposed(grad_y)
+    splits = _splits(module.grad_weight_blocks(described), columns.shape[1], multiprocessors)
+    partial = x.new_empty(splits, table.quads, QUAD, table.share, dtype=torch.float32)
+    module.grad_weight(
+        place,
+        dtype,
+        described,
+        columns.data_ptr(),
+        outputs.data_ptr(),
+        partial.data_ptr(),
+        splits,
+        grad.data_ptr(),
+        batch,
+    )
+    return grad
+
+
+def backward(
+    grad_y: Tensor, x: Tensor, weight: Tensor, pattern: Pattern, bias: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the gradients in x, weight and, if asked, bias."""
+    grads = grad_input(grad_y, weight, pattern), grad_weight(grad_y, x, pattern)
+    return *grads, grad_y.sum(0) if bias else None
+
+
+def _splits(blocks: int, padded: int, multiprocessors: int) -> int:
+    """Parts of the batch, so many that every multiprocessor has several blocks."""
+    wanted = -(-BLOCKS_EACH * multiprocessors // max(blocks, 1))
+    return max(1, min(wanted, padded // SAMPLE_TILE))
 
 
 def _multiply(
@@ -95,7 +193,9 @@ def _multiply(
 ) -> Tensor:
     module, place, dtype = _module(), _place(x), _dtype(x.dtype)
     weight, bias = _packed(weight), None if bias is None else _packed(bias)
-    table, described = _table(pattern, direction, x.device)
+    _, _, shared_bytes = module.properties(place.device)
+    tile = module.multiply_tile(shared_bytes)
+    table, described = _table(pattern, direction, tile, x.device)
     batch = x.shape[0]
     y = x.new_empty(batch, table.groups * table.share)
     if batch == 0:
@@ -128,14 +228,14 @@ def _transposed(x: Tensor) -> Tensor:
     return out
 
 
-def _table(pattern: Pattern, direction: Direction, device: torch.device) -> tuple[Table, Any]:
+def _table(
+    pattern: Pattern, direction: Direction, tile: int, device: torch.device
+) -> tuple[Table, Any]:
     def make() -> tuple[Table, Any]:
-        module = _module()
-        _, _, shared_bytes = module.properties(device.index or 0)
-        table = build(pattern, direction, module.multiply_tile(shared_bytes), device)
+        table = build(pattern, direction, tile, device)
         return table, _described(table, pattern, direction)
 
-    return pattern.plan(("cuda", direction, str(device)), make)
+    return pattern.plan(("cuda", direction, tile, str(device)), make)
 
 
 def _described(table: Table, pattern: Pattern, direction: Direction) -> Any:
@@ -146,15 +246,42 @@ def _described(table: Table, pattern: Pattern, direction: Direction) -> Any:
         columns=table.columns,
         tile=table.tile,
         share=table.share,
+        quads=table.quads,
+        most=table.most,
         first=table.first.data_ptr(),
         offset=table.offset.data_ptr(),
         order=table.order.data_ptr(),
+        group=table.group.data_ptr(),
         cells=bo * bi,
         output_block=table.output_block,
         output_step=steps[0],
         column_block=table.column_block,
         column_step=steps[1],
     )
+
+
+def _few_table(pattern: Pattern, device: torch.device) -> tuple[FewTable | None, Any]:
+    def make() -> tuple[FewTable | None, Any]:
+        table = cuda_few.build(pattern, device)
+        if table is None:
+            return None, None
+        bo, bi = pattern.block
+        described = _module().FewTable(
+            rows=pattern.rows,
+            slots=pattern.slots,
+            output_block=bo,
+            column_block=bi,
+            side=table.side,
+            columns=table.columns,
+            pitch=table.pitch,
+            depth=table.depth,
+            runs=table.runs,
+            offset=table.offset.data_ptr(),
+            count=table.count.data_ptr(),
+        )
+        return table, described
+
+    return pattern.plan(("cuda", "few", str(device)), make)
 
 
 def _place(x: Tensor) -> Any:
@@ -174,4 +301,6 @@ def _plain(tensor: Tensor) -> Tensor:
 
 def _packed(tensor: Tensor) -> Tensor:
     tensor = _plain(tensor)
-    return tensor if tensor.is_contiguous() else tensor.contiguous()
+    tensor = tensor if tensor.is_contiguous() else tensor.contiguous()
+    # kernels read 16 bytes at once
+    return tensor if tensor.data_ptr() % 16 == 0 else tensor.clone()

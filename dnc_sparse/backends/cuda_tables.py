@@ -9,6 +9,7 @@
 | tile    | columns whose samples stand in shared memory at once          |                      |
 | first   | quad at which a group's edges in a tile begin, tile by tile   | [tiles * groups + 1] |
 | offset  | column of an edge within its tile, `tile` for an empty edge   | [quads, 4]           |
+| group   | group of a quad                                               | [quads]              |
 | order   | flat slot (row * slots + slot) of an edge's block, -1 if empty| [quads, 4]           |
 
 The edges of a group in a tile are in ascending order of their columns; the last of their quads is
@@ -47,10 +48,12 @@ class Table:
     first: Tensor
     offset: Tensor
     order: Tensor
+    group: Tensor
+    most: int
 
     @property
     def quads(self) -> int:
-        """Quads in all."""
+        """Quads in all; `most` is those of the fullest tile."""
         return self.order.shape[0]
 
 
@@ -84,7 +87,9 @@ def build(pattern: Pattern, direction: Direction, tile: int, device: torch.devic
     cell, each, flat = cell[sort], each[sort], flat[sort]
 
     counts = np.bincount(cell, minlength=-(-columns // tile) * groups)
-    first = np.concatenate(([0], np.cumsum(-(-counts // QUAD))))
+    quads = -(-counts // QUAD)
+    first = np.concatenate(([0], np.cumsum(quads)))
+    group_of = np.repeat(np.arange(len(quads)) % groups, quads)
     place = first[cell] * QUAD + np.arange(len(cell)) - (np.cumsum(counts) - counts)[cell]
     offset = np.full(first[-1] * QUAD, tile, dtype=np.uint16)
     order = np.full(first[-1] * QUAD, -1, dtype=np.int32)
@@ -101,4 +106,6 @@ def build(pattern: Pattern, direction: Direction, tile: int, device: torch.devic
         # torch has few operations for unsigned numbers, and none is needed
         offset=torch.from_numpy(offset.view(np.int16)).reshape(-1, QUAD).to(device),
         order=torch.from_numpy(order).reshape(-1, QUAD).to(device),
+        group=torch.from_numpy(group_of.astype(np.int32)).to(device),
+        most=int(quads.reshape(-1, groups).sum(1).max()),
     )

@@ -161,11 +161,16 @@ inline void count_banks(Thread* lanes) {
   for (int lane = 0; lane < kLanes; lane++) lanes[lane].accesses.clear();
 }
 
+inline void count_all_banks() {
+  for (size_t i = 0; banks.counted && i < block.threads.size(); i += kLanes) {
+    count_banks(&block.threads[i]);
+  }
+}
+
 inline void sync_threads() {
+  // the last to arrive, before the others go on
+  if (block.all.arrived + 1 == block.all.expected) count_all_banks();
   arrive_and_wait(block.all);
-  // all have arrived, so that the first lane of a warp to go on sees the others' accesses complete
-  Thread* lanes = &block.threads[thread_index.x / kLanes * kLanes];
-  if (banks.counted && !lanes[0].accesses.empty()) count_banks(lanes);
 }
 
 inline void check_shared(const void* at, size_t bytes, size_t alignment) {
@@ -201,7 +206,7 @@ inline void resume(Thread& thread) {
 
 inline void run_block(size_t threads, size_t shared_bytes) {
   block.threads.resize(threads);
-  block.warps.assign(threads / kLanes, Barrier{"a shuffle", kLanes});
+  block.warps.assign(threads / kLanes, Barrier{"its warp", kLanes});
   block.exchanged.assign(threads / kLanes, std::vector<float>(2 * kLanes));
   block.all = {"__syncthreads", int(threads)};
   block.shared_bytes = shared_bytes;
@@ -237,7 +242,7 @@ inline void run_block(size_t threads, size_t shared_bytes) {
     error = "block " + std::to_string(block_index.x) + ": " + std::to_string(waiting) + " of " +
             std::to_string(threads) + " threads wait for ever, the last one for " + what;
   }
-  for (size_t i = 0; banks.counted && i < threads; i += kLanes) count_banks(&block.threads[i]);
+  count_all_banks();
 }
 
 }  // namespace emulator
@@ -305,6 +310,8 @@ inline void copies_wait() {
   for (const emulator::Copy& copy : copies) memcpy(copy.to, copy.from, copy.bytes);
   copies.clear();
 }
+
+inline int uniform(int value) { return value; }
 
 // Two rounds of slots, so that nobody overwrites what a slower lane has yet to read.
 inline float shuffle_xor(float value, int lanes) {
