@@ -52,8 +52,10 @@ void backward(const dnc_place& place, dnc_dtype dtype, dnc_path path, int multip
 }  // namespace
 
 void bind_blocks(py::module_& m) {
-  py::enum_<dnc_path>(m, "Path").value("portable", dnc_portable).value("hopper", dnc_hopper);
-  py::class_<dnc_blocks>(m, "Blocks")
+  py::enum_<dnc_path>(m, "Path", py::module_local())
+      .value("portable", dnc_portable)
+      .value("hopper", dnc_hopper);
+  py::class_<dnc_blocks>(m, "Blocks", py::module_local())
       .def(py::init(&blocks), py::kw_only(), py::arg("block"), py::arg("rows"), py::arg("slots"),
            py::arg("columns"), py::arg("degree"), py::arg("sources"), py::arg("targets"));
   m.def("blocks_forward", &forward);

@@ -1,44 +1,92 @@
-"""dnc_sparse._cuda with its kernels compiled by g++ for the emulator of tests/cuda."""
+"""The CUDA sources compiled by g++ for the emulator of tests/cuda, once per state of them."""
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
+import importlib.util
 import shutil
 import subprocess
 import sysconfig
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
-from importlib.machinery import ExtensionFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
-from tempfile import mkdtemp
 from types import ModuleType
 
-import pybind11
 import pytest
 
-ROOT = Path(__file__).parent.parent
-FLAGS = (
-    # _FORTIFY_SOURCE takes the jumps between fibers for a broken stack
-    *("-std=c++17", "-O2", "-U_FORTIFY_SOURCE", "-fPIC", "-shared", "-DDNC_EMULATED"),
-    *("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"),
-)
+ROOT = Path(__file__).parents[1]
+# setjmp's checks in a fortified libc know nothing of fibers
+FLAGS = ("-std=c++17", "-O2", "-U_FORTIFY_SOURCE", "-fPIC", "-shared", "-DDNC_EMULATED")
+WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-psabi")
 
 
 @cache
-def emulated_cuda() -> ModuleType:
-    """Build and load the module once, or skip where there is no g++."""
-    if shutil.which("g++") is None:
-        pytest.skip("no g++ to compile the kernels for the emulator")
-    folder = Path(mkdtemp())
-    library = folder / "_cuda.so"
-    sources = [*(ROOT / "csrc/cuda").glob("*.cu"), *(ROOT / "csrc").glob("bindings_cuda*.cpp")]
-    folders = [ROOT / "csrc", ROOT / "csrc/cuda", ROOT / "tests/cuda", pybind11.get_include()]
-    includes = [f"-I{path}" for path in (*folders, sysconfig.get_path("include"))]
-    command = ["g++", *FLAGS, *includes, "-x", "c++", *map(str, sources), "-o", str(library)]
-    subprocess.run(command, check=True)
-    loader = ExtensionFileLoader("dnc_sparse._cuda", str(library))
-    spec = spec_from_loader(loader.name, loader)
+def build(name: str, *sources: str) -> Path:
+    """Compile sources into a shared library; skip where that cannot be done."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("the emulator needs g++")
+    if not (ROOT / "csrc").exists():
+        pytest.skip("the emulator needs csrc/, which is not beside these tests")
+    pybind11 = pytest.importorskip("pybind11")
+    folders = ["csrc", "csrc/cuda", "tests/cuda"]
+    command = [compiler, *FLAGS, *WARNINGS, *(f"-I{ROOT / folder}" for folder in folders)]
+    command += ["-isystem", pybind11.get_include(), "-isystem", sysconfig.get_path("include")]
+    command += ["-x", "c++", *(str(ROOT / source) for source in sources)]
+    target = ROOT / "build" / "emulated" / f"{name}-{_state(command)}.so"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        made = target.with_suffix(".tmp")
+        subprocess.run([*command, "-o", str(made)], check=True)
+        made.replace(target)
+    return target
+
+
+def _state(command: Sequence[str]) -> str:
+    files = sorted(p for f in ("csrc", "tests/cuda") for p in (ROOT / f).rglob("*") if p.is_file())
+    digest = hashlib.sha256(" ".join(command).encode())
+    for path in files:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _library() -> Path:
+    kernels = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc/cuda").glob("*.cu"))
+    bindings = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("csrc/bindings_cuda*.cpp"))
+    return build("_cuda", *kernels, *bindings, "tests/cuda/emulator.cpp")
+
+
+@cache
+def module() -> ModuleType:
+    """Return `dnc_sparse._cuda` with its kernels emulated: it computes on CPU tensors."""
+    spec = importlib.util.spec_from_file_location("_cuda", _library())
     assert spec is not None
-    module = module_from_spec(spec)
-    loader.exec_module(module)
-    shutil.rmtree(folder)
-    return module
+    assert spec.loader is not None
+    result = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(result)
+    return result
+
+
+class Wavefronts:
+    """Turns that accesses to shared memory took, and the fewest that their widths allow."""
+
+    taken = 0
+    least = 0
+
+
+@contextmanager
+def counted_wavefronts() -> Iterator[Wavefronts]:
+    """Count what the emulated kernels do inside the block."""
+    library = ctypes.CDLL(str(_library()))
+    for function in (library.emulator_wavefronts, library.emulator_least_wavefronts):
+        function.restype = ctypes.c_int64
+    library.emulator_count_banks(1)
+    result = Wavefronts()
+    try:
+        yield result
+        result.taken = library.emulator_wavefronts()
+        result.least = library.emulator_least_wavefronts()
+    finally:
+        library.emulator_count_banks(0)

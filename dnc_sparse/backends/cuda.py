@@ -8,20 +8,17 @@ activations (as large as those) and packed weights (float32).
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dnc_sparse.backends import cuda_few
+from dnc_sparse.backends import cuda_blocks, cuda_few, cuda_module
 from dnc_sparse.backends.cuda_few import FewTable
+from dnc_sparse.backends.cuda_module import DTYPES
 from dnc_sparse.backends.cuda_tables import QUAD, Direction, Table, build
 from dnc_sparse.patterns import Pattern
 
-DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 OLDEST = 80
 # batches that are computed along the edges
 FEW = 16
@@ -30,32 +27,11 @@ SAMPLE_TILE = 256
 BLOCKS_EACH = 4
 
 
-@cache
-def _compiled() -> ModuleType | None:
-    """Import the compiled module; None where it was never built. A broken one raises."""
-    try:
-        return import_module("dnc_sparse._cuda")
-    except ModuleNotFoundError as error:
-        if error.name != "dnc_sparse._cuda":
-            raise
-        return None
-
-
-def _module() -> ModuleType:
-    module = _compiled()
-    if module is None:
-        raise RuntimeError(f"backend 'cuda' cannot run here: {unavailable()}")
-    return module
-
-
 def unavailable(device: str | None = None, dtype: torch.dtype | None = None) -> str | None:
     """Why this backend cannot run (here, or on this device and dtype); None when it can."""
-    module = _compiled()
+    module = cuda_module.compiled()
     if module is None:
-        return (
-            "built without nvcc: dnc_sparse._cuda is missing; put nvcc (CUDA 12.8 or newer) on the "
-            "PATH and install dnc-sparse from source again"
-        )
+        return cuda_module.NOT_BUILT
     if module.DEVICE == "cuda" and (reason := _no_gpu()) is not None:
         return reason
     if device not in (None, module.DEVICE):
@@ -87,11 +63,15 @@ def forward(
     few = _few_samples(x, pattern)
     if few is not None:
         return _few(*few, x, weight, bias, pattern, relu)
+    if cuda_blocks.unavailable(pattern, x.dtype, x.device) is None:
+        return cuda_blocks.forward(x, weight, bias, pattern, relu)
     return _multiply("forward", x, weight, bias, pattern, relu)
 
 
 def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
     """Return grad_y W: [batch, n_in]."""
+    if cuda_blocks.unavailable(pattern, grad_y.dtype, grad_y.device) is None:
+        return cuda_blocks.grad_input(grad_y, weight, pattern)
     return _multiply("backward", grad_y, weight, None, pattern, False)
 
 
@@ -103,9 +83,9 @@ def _few_samples(x: Tensor, pattern: Pattern) -> tuple[int, FewTable, Any] | Non
     table, described = _few_table(pattern, x.device)
     if table is None:
         return None
-    _, _, shared_bytes = _module().properties(x.device.index or 0)
+    _, _, shared_bytes = cuda_module.load().properties(x.device.index or 0)
     # a block may have all but what the system keeps
-    most = _module().few_samples(described, shared_bytes - 1024)
+    most = cuda_module.load().few_samples(described, shared_bytes - 1024)
     samples = min(most, 1 if batch == 1 else 4 if batch <= 4 else 8)
     return (samples, table, described) if samples else None
 
@@ -120,13 +100,17 @@ def _few(
     pattern: Pattern,
     relu: bool,
 ) -> Tensor:
-    module, place = _module(), _place(x)
-    x, weight, bias = _plain(x), _packed(weight), None if bias is None else _packed(bias)
+    module, place = cuda_module.load(), cuda_module.place(x)
+    x, weight, bias = (
+        cuda_module.plain(x),
+        cuda_module.packed(weight),
+        None if bias is None else cuda_module.packed(bias),
+    )
     y = x.new_empty(x.shape[0], pattern.n_out)
     _, multiprocessors, _ = module.properties(place.device)
     module.few(
         place,
-        _dtype(x.dtype),
+        cuda_module.dtype(x.dtype),
         described,
         x.data_ptr(),
         *x.stride(),
@@ -143,7 +127,9 @@ def _few(
 
 def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     """Return each edge's share of grad_y^T x, zero in empty slots: [rows, slots, bo, bi]."""
-    module, place, dtype = _module(), _place(x), _dtype(x.dtype)
+    if cuda_blocks.unavailable(pattern, x.dtype, x.device) is None:
+        return cuda_blocks.grad_weight(grad_y, x, pattern)
+    module, place, dtype = cuda_module.load(), cuda_module.place(x), cuda_module.dtype(x.dtype)
     batch = x.shape[0]
     if batch == 0:
         return x.new_zeros(pattern.weight_shape)
@@ -173,6 +159,8 @@ def backward(
     grad_y: Tensor, x: Tensor, weight: Tensor, pattern: Pattern, bias: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return the gradients in x, weight and, if asked, bias."""
+    if cuda_blocks.unavailable(pattern, x.dtype, x.device) is None:
+        return cuda_blocks.backward(grad_y, x, weight, pattern, bias)
     grads = grad_input(grad_y, weight, pattern), grad_weight(grad_y, x, pattern)
     return *grads, grad_y.sum(0) if bias else None
 
@@ -191,8 +179,8 @@ def _multiply(
     pattern: Pattern,
     relu: bool,
 ) -> Tensor:
-    module, place, dtype = _module(), _place(x), _dtype(x.dtype)
-    weight, bias = _packed(weight), None if bias is None else _packed(bias)
+    module, place, dtype = cuda_module.load(), cuda_module.place(x), cuda_module.dtype(x.dtype)
+    weight, bias = cuda_module.packed(weight), None if bias is None else cuda_module.packed(bias)
     _, _, shared_bytes = module.properties(place.device)
     tile = module.multiply_tile(shared_bytes)
     table, described = _table(pattern, direction, tile, x.device)
@@ -219,11 +207,17 @@ def _multiply(
 
 def _transposed(x: Tensor) -> Tensor:
     """Return each feature's samples side by side, zeros past the batch: [features, padded]."""
-    x = _plain(x)
+    x = cuda_module.plain(x)
     batch, features = x.shape
-    out = x.new_empty(features, _module().padded_batch(batch))
-    _module().transpose(
-        _place(x), _dtype(x.dtype), x.data_ptr(), *x.stride(), batch, features, out.data_ptr()
+    out = x.new_empty(features, cuda_module.load().padded_batch(batch))
+    cuda_module.load().transpose(
+        cuda_module.place(x),
+        cuda_module.dtype(x.dtype),
+        x.data_ptr(),
+        *x.stride(),
+        batch,
+        features,
+        out.data_ptr(),
     )
     return out
 
@@ -241,7 +235,7 @@ def _table(
 def _described(table: Table, pattern: Pattern, direction: Direction) -> Any:
     bo, bi = pattern.block
     steps = (bi, 1) if direction == "forward" else (1, bi)
-    return _module().Table(
+    return cuda_module.load().Table(
         groups=table.groups,
         columns=table.columns,
         tile=table.tile,
@@ -266,7 +260,7 @@ def _few_table(pattern: Pattern, device: torch.device) -> tuple[FewTable | None,
         if table is None:
             return None, None
         bo, bi = pattern.block
-        described = _module().FewTable(
+        described = cuda_module.load().FewTable(
             rows=pattern.rows,
             slots=pattern.slots,
             output_block=bo,
@@ -282,25 +276,3 @@ def _few_table(pattern: Pattern, device: torch.device) -> tuple[FewTable | None,
         return table, described
 
     return pattern.plan(("cuda", "few", str(device)), make)
-
-
-def _place(x: Tensor) -> Any:
-    stream = torch.cuda.current_stream(x.device).cuda_stream if x.is_cuda else 0
-    return _module().Place(x.device.index or 0, stream)
-
-
-@cache
-def _dtype(dtype: torch.dtype) -> object:
-    return getattr(_module().DType, DTYPES[dtype])
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    # a negation that torch keeps as a mark on the tensor is not in its memory
-    return tensor.resolve_neg() if tensor.is_neg() else tensor
-
-
-def _packed(tensor: Tensor) -> Tensor:
-    tensor = _plain(tensor)
-    tensor = tensor if tensor.is_contiguous() else tensor.contiguous()
-    # kernels read 16 bytes at once
-    return tensor if tensor.data_ptr() % 16 == 0 else tensor.clone()

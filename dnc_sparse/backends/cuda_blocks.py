@@ -17,8 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dnc_sparse.backends import reference
-from dnc_sparse.backends.cuda_module import dtype_of, module, packed, place, plain
+from dnc_sparse.backends import cuda_module, reference
 from dnc_sparse.patterns import Pattern, regular
 
 BLOCKS = (64, 128)
@@ -34,14 +33,22 @@ _allowed: dict[str, str | None] = {}
 
 def allow(device: torch.device | str) -> str | None:
     """Let junctions on a device use these kernels if they compute right there; else why not."""
-    key = str(torch.device(device))
+    key = _name(device)
     _allowed[key] = self_check(key)
     return _allowed[key]
 
 
 def forbid(device: torch.device | str) -> None:
     """Take back `allow`."""
-    _allowed.pop(str(torch.device(device)), None)
+    _allowed.pop(_name(device), None)
+
+
+def _name(device: torch.device | str) -> str:
+    # "cuda" means the current one
+    given = torch.device(device)
+    if given.type == "cuda" and given.index is None:
+        given = torch.device("cuda", torch.cuda.current_device())
+    return str(given)
 
 
 def unavailable(pattern: Pattern, dtype: torch.dtype, device: torch.device) -> str | None:
@@ -51,10 +58,10 @@ def unavailable(pattern: Pattern, dtype: torch.dtype, device: torch.device) -> s
         return f"blocks are {bo}x{bi}, not 64x64 or 128x128"
     if dtype not in DTYPES:
         return f"{dtype} is not among {', '.join(map(str, DTYPES))}"
-    if not pattern.is_regular:
-        return "rows or columns of blocks differ in their number of edges"
     if str(device) not in _allowed:
-        return f"not allowed on {device}; call dnc_sparse.backends.cuda_blocks.allow({device!s})"
+        return f"not allowed on {device}; call dnc_sparse.backends.cuda_blocks.allow({device})"
+    if not pattern.plan("is_regular", lambda: pattern.is_regular):
+        return "rows or columns of blocks differ in their number of edges"
     return _allowed[str(device)]
 
 
@@ -66,7 +73,7 @@ def forward(
     x, weight = _rows(x), _aligned(weight)
     bias = None if bias is None else _aligned(bias)
     y = x.new_empty(x.shape[0], pattern.n_out)
-    module().blocks_forward(
+    cuda_module.load().blocks_forward(
         *plan.head(x),
         x.data_ptr(),
         _step(x),
@@ -84,7 +91,7 @@ def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
     plan = _plan(pattern, grad_y.device)
     grad_y, weight = _rows(grad_y), _aligned(weight)
     grad_x = grad_y.new_empty(grad_y.shape[0], pattern.n_in)
-    module().blocks_grad_input(
+    cuda_module.load().blocks_grad_input(
         *plan.head(grad_y),
         grad_y.data_ptr(),
         _step(grad_y),
@@ -118,9 +125,11 @@ def _backward(
     grad_weight = x.new_empty(pattern.weight_shape)
     grad_x = None if weight is None else x.new_empty(batch, pattern.n_in)
     grad_bias = x.new_empty(pattern.n_out) if bias else None
-    size = module().blocks_workspace_bytes(plan.path, plan.multiprocessors, plan.blocks, batch)
+    size = cuda_module.load().blocks_workspace_bytes(
+        plan.path, plan.multiprocessors, plan.blocks, batch
+    )
     workspace = x.new_empty(size, dtype=torch.uint8)
-    module().blocks_backward(
+    cuda_module.load().blocks_backward(
         *plan.head(x),
         grad_y.data_ptr(),
         _step(grad_y),
@@ -148,7 +157,13 @@ class _Plan:
 
     def head(self, x: Tensor) -> tuple[Any, ...]:
         """Return the arguments with which every call begins."""
-        return place(x), dtype_of(x.dtype), self.path, self.multiprocessors, self.blocks
+        return (
+            cuda_module.place(x),
+            cuda_module.dtype(x.dtype),
+            self.path,
+            self.multiprocessors,
+            self.blocks,
+        )
 
 
 def _plan(pattern: Pattern, device: torch.device) -> _Plan:
@@ -161,7 +176,7 @@ def _plan(pattern: Pattern, device: torch.device) -> _Plan:
 def _make_plan(pattern: Pattern, device: torch.device, path: str) -> _Plan:
     sources = torch.from_numpy(pattern.sources.copy()).to(device)
     targets = torch.from_numpy(pattern.targets.copy()).to(device)
-    blocks = module().Blocks(
+    blocks = cuda_module.load().Blocks(
         block=pattern.block[0],
         rows=pattern.rows,
         slots=pattern.slots,
@@ -171,7 +186,7 @@ def _make_plan(pattern: Pattern, device: torch.device, path: str) -> _Plan:
         targets=targets.data_ptr(),
     )
     _, multiprocessors = _properties(str(device))
-    return _Plan(sources, targets, blocks, getattr(module().Path, path), multiprocessors)
+    return _Plan(sources, targets, blocks, getattr(cuda_module.load().Path, path), multiprocessors)
 
 
 def path_of(device: str) -> str:
@@ -183,13 +198,13 @@ def path_of(device: str) -> str:
 @cache
 def _properties(device: str) -> tuple[int, int]:
     """Compute capability, ten times, and multiprocessors."""
-    capability, multiprocessors, *_ = module().properties(torch.device(device).index or 0)
+    capability, multiprocessors, *_ = cuda_module.load().properties(torch.device(device).index or 0)
     return capability, multiprocessors
 
 
 def _rows(tensor: Tensor) -> Tensor:
     """Return the tensor, or a copy, with features side by side and aligned samples."""
-    tensor = plain(tensor)
+    tensor = cuda_module.plain(tensor)
     step = _step(tensor)
     good = tensor.stride(1) == 1 and step >= tensor.shape[1]
     good = good and step * tensor.element_size() % ALIGNMENT_BYTES == 0
@@ -202,7 +217,7 @@ def _step(tensor: Tensor) -> int:
 
 
 def _aligned(tensor: Tensor) -> Tensor:
-    return _at_address(packed(tensor))
+    return _at_address(cuda_module.packed(tensor))
 
 
 def _at_address(tensor: Tensor) -> Tensor:
@@ -249,12 +264,12 @@ def _difference(pattern: Pattern, dtype: torch.dtype, device: str) -> str | None
     weight, bias = draw(*pattern.weight_shape), draw(pattern.n_out)
     y = forward(x, weight, bias, pattern, relu=True)
     grads = backward(grad_y, x, weight, pattern, bias=True)
-    wide = [t.double() for t in (x, weight, bias, grad_y)]
+    wide_x, wide_weight, wide_bias, wide_grad = (t.double() for t in (x, weight, bias, grad_y))
     expected = {
-        "forward": reference.forward(*wide[:3], pattern, relu=True),
-        "grad_x": reference.grad_input(wide[3], wide[1], pattern),
-        "grad_weight": reference.grad_weight(wide[3], wide[0], pattern),
-        "grad_bias": wide[3].sum(0),
+        "forward": reference.forward(wide_x, wide_weight, wide_bias, pattern, relu=True),
+        "grad_x": reference.grad_input(wide_grad, wide_weight, pattern),
+        "grad_weight": reference.grad_weight(wide_grad, wide_x, pattern),
+        "grad_bias": wide_grad.sum(0),
     }
     for result, (name, exact) in zip((y, *grads), expected.items(), strict=True):
         if result is None or not torch.equal(result, exact.to(dtype)):

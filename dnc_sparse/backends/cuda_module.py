@@ -11,6 +11,10 @@ import torch
 from torch import Tensor
 
 DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+NOT_BUILT = (
+    "built without nvcc: dnc_sparse._cuda is missing; put nvcc (CUDA 12.8 or newer) on the "
+    "PATH and install dnc-sparse from source again"
+)
 
 
 @cache
@@ -24,23 +28,23 @@ def compiled() -> ModuleType | None:
         return None
 
 
-def module() -> ModuleType:
-    """Return the compiled module, for callers that know it is there."""
-    found = compiled()
-    assert found is not None
-    return found
+def load() -> ModuleType:
+    """Return the compiled module. Raises RuntimeError where it was never built."""
+    module = compiled()
+    if module is None:
+        raise RuntimeError(f"backend 'cuda' cannot run here: {NOT_BUILT}")
+    return module
 
 
 def place(x: Tensor) -> Any:
     """Return the device and the stream on which work on x is queued."""
     stream = torch.cuda.current_stream(x.device).cuda_stream if x.is_cuda else 0
-    return module().Place(x.device.index or 0, stream)
+    return load().Place(x.device.index or 0, stream)
 
 
-@cache
-def dtype_of(dtype: torch.dtype) -> object:
+def dtype(of: torch.dtype) -> object:
     """Return the compiled module's name of a dtype."""
-    return getattr(module().DType, DTYPES[dtype])
+    return getattr(load().DType, DTYPES[of])
 
 
 def plain(tensor: Tensor) -> Tensor:
@@ -50,6 +54,6 @@ def plain(tensor: Tensor) -> Tensor:
 
 
 def packed(tensor: Tensor) -> Tensor:
-    """Return a contiguous tensor."""
+    """Return a contiguous tensor whose memory holds its numbers."""
     tensor = plain(tensor)
     return tensor if tensor.is_contiguous() else tensor.contiguous()

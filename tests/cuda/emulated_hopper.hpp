@@ -279,6 +279,8 @@ inline void barrier_wait(uint32_t barrier, uint32_t parity) {
   // the current phase is incomplete, the one before it, of the other parity, complete; data comes
   // when somebody waits for it
   emulated::barrier_at(barrier);
+  // what is ready may still be seen late
+  if (emulated::heads()) emulator::suspend();
   emulator::wait_until(
       [=] {
         for (;;) {
@@ -372,6 +374,8 @@ void wait_products() {
   for (; thread.groups.size() > kPending; thread.groups.erase(thread.groups.begin())) {
     emulated::run_products(thread.groups.front());
   }
+  // the instruction waits for what the whole warp issued
+  __syncwarp();
 }
 
 template <class T, int kN, bool kTransA, bool kTransB>
