@@ -69,20 +69,21 @@ dnc_place place(int device, uintptr_t stream) { return {device, at<void>(stream)
 
 PYBIND11_MODULE(_cuda, m, py::mod_gil_not_used()) {
   m.doc() = "Junction kernels for NVIDIA GPUs.";
+  // local, so that the tests can load this and the emulated module side by side
   m.attr("DEVICE") = kDevice;
-  py::enum_<dnc_dtype>(m, "DType")
+  py::enum_<dnc_dtype>(m, "DType", py::module_local())
       .value("float32", dnc_float32)
       .value("bfloat16", dnc_bfloat16)
       .value("float16", dnc_float16);
-  py::class_<dnc_place>(m, "Place")
+  py::class_<dnc_place>(m, "Place", py::module_local())
       .def(py::init(&place), py::arg("device"), py::arg("stream"))
       .def_readonly("device", &dnc_place::device);
-  py::class_<dnc_table>(m, "Table")
+  py::class_<dnc_table>(m, "Table", py::module_local())
       .def(py::init(&table), py::kw_only(), py::arg("groups"), py::arg("columns"), py::arg("tile"),
            py::arg("share"), py::arg("quads"), py::arg("most"), py::arg("first"), py::arg("offset"),
            py::arg("order"), py::arg("group"), py::arg("cells"), py::arg("output_block"),
            py::arg("output_step"), py::arg("column_block"), py::arg("column_step"));
-  py::class_<dnc_few_table>(m, "FewTable")
+  py::class_<dnc_few_table>(m, "FewTable", py::module_local())
       .def(py::init(&few_table), py::kw_only(), py::arg("rows"), py::arg("slots"),
            py::arg("output_block"), py::arg("column_block"), py::arg("side"), py::arg("columns"),
            py::arg("pitch"), py::arg("depth"), py::arg("runs"), py::arg("offset"),

@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dnc_sparse.backends import cpu, reference
+from dnc_sparse.backends import cpu, cuda, reference
 from dnc_sparse.patterns import Pattern
 
 
@@ -51,8 +51,11 @@ class Backend(Protocol):
         ...
 
 
-BACKENDS: dict[str, Backend] = {"reference": reference, "cpu": cpu}
-PREFERENCE: dict[str, tuple[str, ...]] = {"cpu": ("cpu", "reference")}
+BACKENDS: dict[str, Backend] = {"reference": reference, "cpu": cpu, "cuda": cuda}
+PREFERENCE: dict[str, tuple[str, ...]] = {
+    "cpu": ("cpu", "reference"),
+    "cuda": ("cuda", "reference"),
+}
 ANY_DEVICE: tuple[str, ...] = ("reference",)
 
 

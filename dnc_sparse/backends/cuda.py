@@ -65,14 +65,14 @@ def forward(
         return _few(*few, x, weight, bias, pattern, relu)
     if cuda_blocks.unavailable(pattern, x.dtype, x.device) is None:
         return cuda_blocks.forward(x, weight, bias, pattern, relu)
-    return _multiply("forward", x, weight, bias, pattern, relu)
+    return _multiply("forward", _transposed(x), len(x), weight, bias, pattern, relu)
 
 
 def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
     """Return grad_y W: [batch, n_in]."""
     if cuda_blocks.unavailable(pattern, grad_y.dtype, grad_y.device) is None:
         return cuda_blocks.grad_input(grad_y, weight, pattern)
-    return _multiply("backward", grad_y, weight, None, pattern, False)
+    return _multiply("backward", _transposed(grad_y), len(grad_y), weight, None, pattern, False)
 
 
 def _few_samples(x: Tensor, pattern: Pattern) -> tuple[int, FewTable, Any] | None:
@@ -129,18 +129,41 @@ def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     """Return each edge's share of grad_y^T x, zero in empty slots: [rows, slots, bo, bi]."""
     if cuda_blocks.unavailable(pattern, x.dtype, x.device) is None:
         return cuda_blocks.grad_weight(grad_y, x, pattern)
-    module, place, dtype = cuda_module.load(), cuda_module.place(x), cuda_module.dtype(x.dtype)
-    batch = x.shape[0]
+    return _grad_weight(_transposed(grad_y), _transposed(x), len(x), pattern)
+
+
+def backward(
+    grad_y: Tensor, x: Tensor, weight: Tensor, pattern: Pattern, bias: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the gradients in x, weight and, if asked, bias."""
+    if cuda_blocks.unavailable(pattern, x.dtype, x.device) is None:
+        return cuda_blocks.backward(grad_y, x, weight, pattern, bias)
+    outputs, batch = _transposed(grad_y), len(x)
+    return (
+        _multiply("backward", outputs, batch, weight, None, pattern, False),
+        _grad_weight(outputs, _transposed(x), batch, pattern),
+        grad_y.sum(0) if bias else None,
+    )
+
+
+def _grad_weight(outputs: Tensor, columns: Tensor, batch: int, pattern: Pattern) -> Tensor:
+    """Return the weight's gradient from transposed activations of both sides."""
     if batch == 0:
-        return x.new_zeros(pattern.weight_shape)
+        return columns.new_zeros(pattern.weight_shape)
+    module, place, dtype = (
+        cuda_module.load(),
+        cuda_module.place(columns),
+        cuda_module.dtype(columns.dtype),
+    )
     _, multiprocessors, shared_bytes = module.properties(place.device)
     tile = module.grad_weight_tile(dtype, shared_bytes)
-    table, described = _table(pattern, "forward", tile, x.device)
+    table, described = _table(pattern, "forward", tile, columns.device)
+    # kernels write no slot without an edge
     full = bool((pattern.counts == pattern.slots).all())
-    grad = x.new_empty(pattern.weight_shape) if full else x.new_zeros(pattern.weight_shape)
-    columns, outputs = _transposed(x), _transposed(grad_y)
+    make = columns.new_empty if full else columns.new_zeros
+    grad = make(pattern.weight_shape)
     splits = _splits(module.grad_weight_blocks(described), columns.shape[1], multiprocessors)
-    partial = x.new_empty(splits, table.quads, QUAD, table.share, dtype=torch.float32)
+    partial = columns.new_empty(splits, table.quads, QUAD, table.share, dtype=torch.float32)
     module.grad_weight(
         place,
         dtype,
@@ -155,16 +178,6 @@ def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     return grad
 
 
-def backward(
-    grad_y: Tensor, x: Tensor, weight: Tensor, pattern: Pattern, bias: bool
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the gradients in x, weight and, if asked, bias."""
-    if cuda_blocks.unavailable(pattern, x.dtype, x.device) is None:
-        return cuda_blocks.backward(grad_y, x, weight, pattern, bias)
-    grads = grad_input(grad_y, weight, pattern), grad_weight(grad_y, x, pattern)
-    return *grads, grad_y.sum(0) if bias else None
-
-
 def _splits(blocks: int, padded: int, multiprocessors: int) -> int:
     """Parts of the batch, so many that every multiprocessor has several blocks."""
     wanted = -(-BLOCKS_EACH * multiprocessors // max(blocks, 1))
@@ -173,23 +186,25 @@ def _splits(blocks: int, padded: int, multiprocessors: int) -> int:
 
 def _multiply(
     direction: Direction,
-    x: Tensor,
+    samples: Tensor,
+    batch: int,
     weight: Tensor,
     bias: Tensor | None,
     pattern: Pattern,
     relu: bool,
 ) -> Tensor:
-    module, place, dtype = cuda_module.load(), cuda_module.place(x), cuda_module.dtype(x.dtype)
+    """Return the product of transposed activations: [batch, outputs of the direction]."""
+    module, place, dtype = (
+        cuda_module.load(),
+        cuda_module.place(samples),
+        cuda_module.dtype(samples.dtype),
+    )
     weight, bias = cuda_module.packed(weight), None if bias is None else cuda_module.packed(bias)
     _, _, shared_bytes = module.properties(place.device)
     tile = module.multiply_tile(shared_bytes)
-    table, described = _table(pattern, direction, tile, x.device)
-    batch = x.shape[0]
-    y = x.new_empty(batch, table.groups * table.share)
-    if batch == 0:
-        return y
-    samples = _transposed(x)
-    ordered = x.new_empty(table.order.numel() * table.share, dtype=torch.float32)
+    table, described = _table(pattern, direction, tile, samples.device)
+    y = samples.new_empty(batch, table.groups * table.share)
+    ordered = samples.new_empty(table.quads, QUAD, table.share, dtype=torch.float32)
     module.pack(place, dtype, described, weight.data_ptr(), ordered.data_ptr())
     module.multiply(
         place,

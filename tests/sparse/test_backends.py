@@ -171,7 +171,7 @@ def test_cpu_is_preferred_and_reference_takes_what_it_cannot() -> None:
 
 
 def test_unknown_backend_lists_the_known() -> None:
-    message = r"^unknown backend 'gpu'; known backends: cpu, reference$"
+    message = r"^unknown backend 'gpu'; known backends: cpu, cuda, reference$"
     with pytest.raises(ValueError, match=message), backends.use_backend("gpu"):
         pass
 

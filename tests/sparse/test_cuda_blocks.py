@@ -17,7 +17,7 @@ from support import (
 )
 from torch import Tensor
 
-from dnc_sparse.backends import cuda_blocks, cuda_module, reference
+from dnc_sparse.backends import cuda, cuda_blocks, cuda_module, reference
 from dnc_sparse.patterns import Pattern, regular
 
 # rows, columns, slots. Weights of 4 outputs stay on chip and others stream; out-degrees are 2, an
@@ -209,3 +209,22 @@ def test_sizes_past_the_copy_engine_are_refused(device: str) -> None:
         cuda_module.load().blocks_forward(
             *plan.head(x), x.data_ptr(), 128, weight.data_ptr(), 0, False, x.data_ptr(), 2**31
         )
+
+
+def test_the_backend_takes_them_where_allowed(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = on(device, small_integers(blocks_of(64, 2, 2, 1), 70, torch.bfloat16))
+    taken: list[str] = []
+    for name in ("blocks_forward", "blocks_grad_input", "blocks_backward"):
+        call = getattr(cuda_module.load(), name)
+
+        def counted(*arguments: object, call: object = call, name: str = name) -> None:
+            taken.append(name)
+            call(*arguments)  # type: ignore[operator]
+
+        monkeypatch.setattr(cuda_module.load(), name, counted)
+    assert_exact(case, cuda)
+    assert taken == []
+    monkeypatch.setattr(cuda_blocks, "_allowed", {str(case.x.device): None})
+    assert_exact(case, cuda)
+    cuda.backward(case.grad_y, case.x, case.weight, case.pattern, bias=True)
+    assert taken == [*["blocks_forward"] * 2, "blocks_grad_input", *["blocks_backward"] * 2]

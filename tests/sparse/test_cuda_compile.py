@@ -1,0 +1,55 @@
+"""Every CUDA source compiles for every architecture, within its registers."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
+ARCHITECTURES = ("80", "90a", "100a")
+if not SOURCES:
+    pytest.skip("csrc/cuda is not beside these tests", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def nvcc() -> str:
+    compiler = shutil.which("nvcc")
+    if compiler is None:
+        pytest.skip("nvcc is not on the PATH")
+    return compiler
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
+def test_compiles_without_spills(source: Path, nvcc: str, tmp_path: Path) -> None:
+    command = [nvcc, "-std=c++17", "-O3", "-Xptxas=-v", "-c", str(source)]
+    command += [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ARCHITECTURES]
+    run = subprocess.run(
+        [*command, "-o", str(tmp_path / "object.o")], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    kernels = re.findall(r"Compiling entry function '(\S+)' for '(\S+)'", run.stderr)
+    frames = re.findall(
+        r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", run.stderr
+    )
+    assert len(kernels) <= len(frames)
+    spilled = [k for k, f in zip(kernels, frames, strict=False) if set(f) != {"0"}]
+    assert spilled == []
+    assert "warning" not in run.stderr
+
+
+def test_shared_memory_is_read_16_bytes_at_once(nvcc: str, tmp_path: Path) -> None:
+    for name in ("multiply", "grad_weight"):
+        ptx = tmp_path / f"{name}.ptx"
+        source = ROOT / "csrc" / "cuda" / f"{name}.cu"
+        command = [nvcc, "-std=c++17", "-arch=compute_80", "-ptx", str(source), "-o", str(ptx)]
+        subprocess.run(command, check=True)
+        text = ptx.read_text()
+        assert "ld.shared.v4" in text
+        assert "cp.async.cg.shared.global" in text
+        # a load that the compiler could not place would be slower
+        assert not re.search(r"\bld\.(v4\.)?[bfu]\d", text)
