@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 # an index with torch's CPU builds, where the usual one has only the large CUDA build
 export TORCH_INDEX ?=
 CPP := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.hpp csrc/cuda/*.cu csrc/cuda/*.cuh)
-CPP_TESTS := $(wildcard tests/cpp/*.cpp tests/cuda/*.hpp)
+CPP_TESTS := $(wildcard tests/cpp/*.cpp tests/cuda/*)
 CROSS_CXX := aarch64-linux-gnu-g++
 QEMU ?= qemu-aarch64
 

@@ -11,9 +11,9 @@
 // makes 128 multiply-adds per clock: float32 reads 128 bytes, 1 clock, and multiplies for 1/4 of
 // one, so 1x1 edges stay below a quarter of the peak (16.7 of 66.9 TFLOP/s). Offsets and weights
 // are 2 more accesses per 4 edges and 128 samples (16 accesses): 14.9. With `share` outputs on each
-// column x is read once for all of them: 53 TFLOP/s at 4. The narrower types read half the bytes.
-// From L2 comes a tile's x once per 128 outputs: 4 bytes per 128 * density multiply-adds, that is 8
-// bytes per clock at density 1/8 and 16 at 1/16 where the whole chip can have about 30.
+// column x is read once for all of them: about 50 TFLOP/s at 4. The narrower types read half the
+// bytes. From L2 comes a tile's x once per 128 outputs: 4 bytes per 128 * density multiply-adds,
+// that is 8 bytes per clock at density 1/8 and 16 at 1/16 where the whole chip can have about 30.
 #include "table.cuh"
 
 namespace dnc::cuda {

@@ -10,7 +10,6 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from dnc_sparse.backends import dense, planner
+from dnc_sparse.backends.compiled import load, packed, plain
 from dnc_sparse.backends.planner import Function, Method
 from dnc_sparse.patterns import Pattern
 
@@ -30,13 +30,7 @@ _forced: str | None = None
 
 @cache
 def _compiled() -> ModuleType | None:
-    """Import the compiled module; None where it was never built. A broken one raises."""
-    try:
-        return import_module("dnc_sparse._cpu")
-    except ModuleNotFoundError as error:
-        if error.name != "dnc_sparse._cpu":
-            raise
-        return None
+    return load("dnc_sparse._cpu")
 
 
 def _module() -> ModuleType:
@@ -142,8 +136,8 @@ def _forward(
     pattern: Pattern,
     relu: bool = False,
 ) -> Tensor:
-    x, weight = _plain(x), _packed(weight)
-    bias = None if bias is None else _packed(bias)
+    x, weight = plain(x), packed(weight)
+    bias = None if bias is None else packed(bias)
     batch, n_out = x.shape[0], pattern.n_out
     y = x.new_empty(batch, n_out)
     _plan(pattern).forward(
@@ -166,7 +160,7 @@ def _forward(
 def _grad_input(
     method: Method, threads: int, grad_y: Tensor, weight: Tensor, pattern: Pattern
 ) -> Tensor:
-    grad_y, weight = _plain(grad_y), _packed(weight)
+    grad_y, weight = plain(grad_y), packed(weight)
     batch, n_in = grad_y.shape[0], pattern.n_in
     grad_x = grad_y.new_empty(batch, n_in)
     _plan(pattern).grad_input(
@@ -187,7 +181,7 @@ def _grad_input(
 def _grad_weight(
     method: Method, threads: int, grad_y: Tensor, x: Tensor, pattern: Pattern
 ) -> Tensor:
-    grad_y, x = _plain(grad_y), _plain(x)
+    grad_y, x = plain(grad_y), plain(x)
     grad = x.new_empty(pattern.weight_shape)
     _plan(pattern).grad_weight(
         _position(method.instruction_set),
@@ -218,16 +212,6 @@ def _position(instruction_set: str) -> int:
 @cache
 def _dtype(dtype: torch.dtype) -> object:
     return getattr(_module().DType, DTYPES[dtype])
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    # a negation that torch keeps as a mark on the tensor is not in its memory
-    return tensor.resolve_neg() if tensor.is_neg() else tensor
-
-
-def _packed(tensor: Tensor) -> Tensor:
-    tensor = _plain(tensor)
-    return tensor if tensor.is_contiguous() else tensor.contiguous()
 
 
 FORWARD = Function("forward", _forward, dense.forward, _plan, (32, 64, 128, 256), rivals)

@@ -2,8 +2,9 @@
 
 Tensors may have any strides; results are contiguous. Sums are kept in float32 by IEEE arithmetic,
 in an order that depends on nothing but shapes and the GPU's model. Nothing waits for the device, so
-calls may be captured in a CUDA graph. Workspaces come from torch's allocator: the transposed
-activations (as large as those) and packed weights (float32).
+calls may be captured in a CUDA graph, once a first call has copied the pattern's tables there.
+Workspaces come from torch's allocator: the transposed activations (as large as those) and packed
+weights (float32).
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import torch
 from torch import Tensor
 
 from dnc_sparse.backends import cuda_blocks, cuda_few, cuda_module
+from dnc_sparse.backends.compiled import plain
 from dnc_sparse.backends.cuda_few import FewTable
-from dnc_sparse.backends.cuda_module import DTYPES
+from dnc_sparse.backends.cuda_module import DTYPES, aligned
 from dnc_sparse.backends.cuda_tables import QUAD, Direction, Table, build
 from dnc_sparse.patterns import Pattern
 
@@ -101,11 +103,7 @@ def _few(
     relu: bool,
 ) -> Tensor:
     module, place = cuda_module.load(), cuda_module.place(x)
-    x, weight, bias = (
-        cuda_module.plain(x),
-        cuda_module.packed(weight),
-        None if bias is None else cuda_module.packed(bias),
-    )
+    x, weight, bias = plain(x), aligned(weight), None if bias is None else aligned(bias)
     y = x.new_empty(x.shape[0], pattern.n_out)
     _, multiprocessors, _ = module.properties(place.device)
     module.few(
@@ -199,7 +197,7 @@ def _multiply(
         cuda_module.place(samples),
         cuda_module.dtype(samples.dtype),
     )
-    weight, bias = cuda_module.packed(weight), None if bias is None else cuda_module.packed(bias)
+    weight, bias = aligned(weight), None if bias is None else aligned(bias)
     _, _, shared_bytes = module.properties(place.device)
     tile = module.multiply_tile(shared_bytes)
     table, described = _table(pattern, direction, tile, samples.device)
@@ -222,7 +220,7 @@ def _multiply(
 
 def _transposed(x: Tensor) -> Tensor:
     """Return each feature's samples side by side, zeros past the batch: [features, padded]."""
-    x = cuda_module.plain(x)
+    x = plain(x)
     batch, features = x.shape
     out = x.new_empty(features, cuda_module.load().padded_batch(batch))
     cuda_module.load().transpose(

@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from dnc_sparse.backends import cuda_module, reference
+from dnc_sparse.backends.compiled import plain
+from dnc_sparse.backends.cuda_module import ALIGNMENT_BYTES, aligned
 from dnc_sparse.patterns import Pattern, regular
 
 BLOCKS = (64, 128)
 DTYPES = (torch.bfloat16, torch.float16)
 OLDEST = 80
 HOPPER = 90
-# what the copy engine and vector copies need of addresses and of the steps between samples
-ALIGNMENT_BYTES = 16
 
 # why each device that was asked about does not run these kernels, None where it does
 _allowed: dict[str, str | None] = {}
@@ -70,8 +70,8 @@ def forward(
 ) -> Tensor:
     """Return y = x W^T + bias, negative ones as zero with `relu`: [batch, n_out]."""
     plan = _plan(pattern, x.device)
-    x, weight = _rows(x), _aligned(weight)
-    bias = None if bias is None else _aligned(bias)
+    x, weight = _rows(x), aligned(weight)
+    bias = None if bias is None else aligned(bias)
     y = x.new_empty(x.shape[0], pattern.n_out)
     cuda_module.load().blocks_forward(
         *plan.head(x),
@@ -89,7 +89,7 @@ def forward(
 def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
     """Return grad_y W: [batch, n_in]."""
     plan = _plan(pattern, grad_y.device)
-    grad_y, weight = _rows(grad_y), _aligned(weight)
+    grad_y, weight = _rows(grad_y), aligned(weight)
     grad_x = grad_y.new_empty(grad_y.shape[0], pattern.n_in)
     cuda_module.load().blocks_grad_input(
         *plan.head(grad_y),
@@ -121,7 +121,7 @@ def _backward(
 ) -> tuple[Tensor | None, Tensor, Tensor | None]:
     plan, batch = _plan(pattern, x.device), x.shape[0]
     grad_y, x = _rows(grad_y), _rows(x)
-    weight = None if weight is None else _aligned(weight)
+    weight = None if weight is None else aligned(weight)
     grad_weight = x.new_empty(pattern.weight_shape)
     grad_x = None if weight is None else x.new_empty(batch, pattern.n_in)
     grad_bias = x.new_empty(pattern.n_out) if bias else None
@@ -204,24 +204,17 @@ def _properties(device: str) -> tuple[int, int]:
 
 def _rows(tensor: Tensor) -> Tensor:
     """Return the tensor, or a copy, with features side by side and aligned samples."""
-    tensor = cuda_module.plain(tensor)
-    step = _step(tensor)
-    good = tensor.stride(1) == 1 and step >= tensor.shape[1]
-    good = good and step * tensor.element_size() % ALIGNMENT_BYTES == 0
-    return _aligned(tensor) if not good else _at_address(tensor)
+    tensor, step = plain(tensor), _step(tensor)
+    regular_steps = tensor.stride(1) == 1 and step >= tensor.shape[1]
+    places = (tensor.data_ptr(), step * tensor.element_size())
+    if regular_steps and all(place % ALIGNMENT_BYTES == 0 for place in places):
+        return tensor
+    return aligned(tensor)
 
 
 def _step(tensor: Tensor) -> int:
     # the stride of a dimension of size one means nothing
     return int(tensor.stride(0)) if tensor.shape[0] > 1 else int(tensor.shape[1])
-
-
-def _aligned(tensor: Tensor) -> Tensor:
-    return _at_address(cuda_module.packed(tensor))
-
-
-def _at_address(tensor: Tensor) -> Tensor:
-    return tensor if tensor.data_ptr() % ALIGNMENT_BYTES == 0 else tensor.clone()
 
 
 def self_check(device: torch.device | str) -> str | None:

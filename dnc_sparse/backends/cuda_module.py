@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dnc_sparse.backends.compiled import load as import_compiled
+from dnc_sparse.backends.compiled import packed
+
 DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+ALIGNMENT_BYTES = 16
 NOT_BUILT = (
     "built without nvcc: dnc_sparse._cuda is missing; put nvcc (CUDA 12.8 or newer) on the "
     "PATH and install dnc-sparse from source again"
@@ -19,13 +22,7 @@ NOT_BUILT = (
 
 @cache
 def compiled() -> ModuleType | None:
-    """Import the compiled module; None where it was never built. A broken one raises."""
-    try:
-        return import_module("dnc_sparse._cuda")
-    except ModuleNotFoundError as error:
-        if error.name != "dnc_sparse._cuda":
-            raise
-        return None
+    return import_compiled("dnc_sparse._cuda")
 
 
 def load() -> ModuleType:
@@ -47,13 +44,7 @@ def dtype(of: torch.dtype) -> object:
     return getattr(load().DType, DTYPES[of])
 
 
-def plain(tensor: Tensor) -> Tensor:
-    """Return a tensor whose memory holds its numbers."""
-    # a negation that torch keeps as a mark on the tensor is not in its memory
-    return tensor.resolve_neg() if tensor.is_neg() else tensor
-
-
-def packed(tensor: Tensor) -> Tensor:
-    """Return a contiguous tensor whose memory holds its numbers."""
-    tensor = plain(tensor)
-    return tensor if tensor.is_contiguous() else tensor.contiguous()
+def aligned(tensor: Tensor) -> Tensor:
+    """Return a contiguous tensor that kernels can read 16 bytes at once."""
+    tensor = packed(tensor)
+    return tensor if tensor.data_ptr() % ALIGNMENT_BYTES == 0 else tensor.clone()

@@ -68,10 +68,12 @@ def error_bound(truth: Tensor, size: Tensor, dtype: torch.dtype) -> Tensor:
     """Return how far a result in `dtype` may be from the truth, element by element.
 
     `truth` is this backend's result in float64 and `size` the same of the absolute inputs. Sums are
-    kept in float32 (float64 for float64) in any order, and rounded once.
+    kept in float32 (float64 for float64) in any order, and rounded once. Numbers below the smallest
+    normal one are as far apart as there.
     """
     sums = torch.float64 if dtype == torch.float64 else torch.float32
-    return 4 * torch.finfo(sums).eps * size + torch.finfo(dtype).eps * truth.abs()
+    kept = torch.finfo(dtype)
+    return 4 * torch.finfo(sums).eps * size + kept.eps * truth.abs().clamp_min(kept.smallest_normal)
 
 
 def _edges(pattern: Pattern, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

@@ -115,6 +115,19 @@ def test_result_does_not_depend_on_threads(dtype: torch.dtype) -> None:
         assert torch.equal(result, results[2][name]), name
 
 
+def test_bound_allows_for_rounding_of_subnormal_results() -> None:
+    # float16 holds multiples of 2^-24 there, and this lies almost between two of them
+    truth = torch.tensor([300.49 * 2.0**-24], dtype=torch.float64)
+    error = (truth.half().double() - truth).abs()
+    assert error > torch.finfo(torch.float16).eps * truth
+    assert bool((error <= reference.error_bound(truth, truth, torch.float16)).all())
+    # elsewhere it is what it was
+    assert torch.equal(
+        reference.error_bound(torch.ones(1).double(), torch.zeros(1).double(), torch.bfloat16),
+        torch.tensor([2.0**-7], dtype=torch.float64),
+    )
+
+
 def test_oracle_equals_a_masked_dense_product() -> None:
     for name, pattern in PATTERNS.items():
         case = small_integers(pattern, 7, torch.float64)

@@ -77,7 +77,7 @@ def test_equals_oracle_at_every_batch_size(batch: int, device: str) -> None:
 @pytest.mark.parametrize("batch", [2, 200])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_within_bound_of_oracle(dtype: torch.dtype, batch: int, device: str) -> None:
-    for name in ("several tiles", "varying 4x4", "banks"):
+    for name in ("several tiles", "varying 4x4", "banks", "varying 1x1"):
         case = normals(PATTERNS[name], batch, dtype)
         assert_within_bound(case.map(lambda t: t.to(device)), cuda)
 

@@ -1,0 +1,30 @@
+"""What the backends of compiled kernels share: finding their module, and tensors by address."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+from torch import Tensor
+
+
+def load(name: str) -> ModuleType | None:
+    """Import a compiled module; None where it was never built. A broken one raises."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        return None
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """Return a tensor whose values are in its memory, with any strides."""
+    # a negation that torch keeps as a mark on the tensor is not in its memory
+    return tensor.resolve_neg() if tensor.is_neg() else tensor
+
+
+def packed(tensor: Tensor) -> Tensor:
+    """Return a contiguous tensor whose values are in its memory."""
+    tensor = plain(tensor)
+    return tensor if tensor.is_contiguous() else tensor.contiguous()
