@@ -38,7 +38,7 @@ typedef struct {
   int64_t cells, output_block, output_step, column_block, column_step;
 } dnc_table;
 
-// Samples that a lane's row of activations is filled up to.
+// The samples that a feature's row is filled up to when it is transposed.
 DNC_CUDA_API int64_t dnc_cuda_padded_batch(int64_t batch);
 
 // The largest tile with which two blocks share a multiprocessor of so many bytes of shared memory.

@@ -68,19 +68,18 @@ struct alignas(sizeof(T) * count) Several {
 template <class T, int side, int samples>
 DNC_DEVICE void copy_inputs(const dnc_few_table& t, const Rows<T>& rows) {
   using In = Inputs<side, samples>;
-  const int places = In::places(t);
-  const int64_t depth = t.depth ? t.depth : 1;
   constexpr int kRun = 4;
-  const int64_t cells = t.depth ? places : divide_up(places, kLanes) * kLanes;
-  const int64_t runs = divide_up(depth, kRun);  // of a bank
-  for (int64_t i = threadIdx.x; i < cells / depth * runs; i += blockDim.x) {
+  const int places = In::places(t), depth = t.depth ? int(t.depth) : 1;
+  const int runs = divide_up(depth, kRun);  // of a bank
+  const int banks = divide_up(places / depth, kLanes) * kLanes;
+  for (int run = threadIdx.x; run < banks * runs; run += blockDim.x) {
     // 32 banks at a time, and of each a run of neighbouring cells
-    const int64_t chunk = i / (runs * kLanes), bank = chunk * kLanes + i % kLanes;
-    const int64_t first = i / kLanes % runs * kRun;
-    for (int64_t pos = first; pos < smaller(first + kRun, depth); pos++) {
-      const int64_t cell = bank * depth + pos;
+    const int lane = run % kLanes, chunk = run / kLanes / runs;
+    const int first = run / kLanes % runs * kRun;
+    for (int pos = first; pos < depth && pos < first + kRun; pos++) {
+      const int64_t cell = (chunk * kLanes + lane) * depth + pos;
       if (cell >= t.columns) break;
-      const int place = int(t.depth ? (chunk * depth + pos) * kLanes + i % kLanes : cell);
+      const int place = (chunk * depth + pos) * kLanes + lane;
       // all of them at once would not fit in registers
 #pragma unroll 1
       for (int input = 0; input < side; input++) {
@@ -89,9 +88,9 @@ DNC_DEVICE void copy_inputs(const dnc_few_table& t, const Rows<T>& rows) {
         for (int p = 0; p < In::kParts; p++) {
           typename In::Value value;
 #pragma unroll
-          for (int i = 0; i < In::kTogether; i++) {
-            const int s = p * In::kTogether + i;
-            value.each[i] = s < rows.batch ? widen(from[s * rows.batch_stride]) : 0.0f;
+          for (int j = 0; j < In::kTogether; j++) {
+            const int s = p * In::kTogether + j;
+            value.each[j] = s < rows.batch ? widen(from[s * rows.batch_stride]) : 0.0f;
           }
           shared_store(In::at(places, p, input, place), value.all);
         }

@@ -9,7 +9,7 @@
 namespace dnc::cuda {
 
 constexpr int kLanes = 32;
-// Samples that any kernel takes at once: 512 bytes of float or of the narrower types.
+// Transposed samples are filled up to a multiple of this, the most that a tile of any kernel holds.
 constexpr int64_t kSamplePad = 256;
 
 template <class A, class B>
