@@ -3,6 +3,7 @@
 
 #include <stdexcept>
 
+#include "bindings_cuda_blocks.h"
 #include "cuda/api.h"
 
 namespace py = pybind11;
@@ -127,4 +128,5 @@ PYBIND11_MODULE(_cuda, m, py::mod_gil_not_used()) {
                        at<const void>(weight), at<const void>(bias), relu, at<void>(y), batch,
                        samples, multiprocessors));
   });
+  bind_blocks(m);
 }

@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # setjmp's checks in a fortified libc know nothing of fibers
 FLAGS = ("-std=c++17", "-O2", "-U_FORTIFY_SOURCE", "-fPIC", "-shared", "-DDNC_EMULATED")
-WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas")
+WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-psabi")
 
 
 @cache
@@ -54,7 +54,8 @@ def _state(command: Sequence[str]) -> str:
 
 def _library() -> Path:
     kernels = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc/cuda").glob("*.cu"))
-    return build("_cuda", *kernels, "csrc/bindings_cuda.cpp", "tests/cuda/emulator.cpp")
+    bindings = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("csrc/bindings_cuda*.cpp"))
+    return build("_cuda", *kernels, *bindings, "tests/cuda/emulator.cpp")
 
 
 @cache

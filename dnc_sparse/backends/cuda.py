@@ -10,20 +10,18 @@ weights (float32).
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dnc_sparse.backends import cuda_few
-from dnc_sparse.backends.compiled import load, packed, plain
+from dnc_sparse.backends import cuda_blocks, cuda_few, cuda_module
+from dnc_sparse.backends.compiled import plain
 from dnc_sparse.backends.cuda_few import FewTable
+from dnc_sparse.backends.cuda_module import DTYPES, aligned
 from dnc_sparse.backends.cuda_tables import QUAD, Direction, Table, build
 from dnc_sparse.patterns import Pattern
 
-DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 OLDEST = 80
 # batches that are computed along the edges
 FEW = 16
@@ -34,30 +32,15 @@ BLOCKS_EACH = 4
 TENSOR_CORE_SIDE = 16
 
 
-@cache
-def _compiled() -> ModuleType | None:
-    return load("dnc_sparse._cuda")
-
-
-def _module() -> ModuleType:
-    module = _compiled()
-    if module is None:
-        raise RuntimeError(f"backend 'cuda' cannot run here: {unavailable()}")
-    return module
-
-
 def unavailable(
     device: str | None = None,
     dtype: torch.dtype | None = None,
     block: tuple[int, int] | None = None,
 ) -> str | None:
     """Why this backend cannot run (here, or on these); None when it can."""
-    module = _compiled()
+    module = cuda_module.compiled()
     if module is None:
-        return (
-            "built without nvcc: dnc_sparse._cuda is missing; put nvcc (CUDA 12.8 or newer) on the "
-            "PATH and install dnc-sparse from source again"
-        )
+        return cuda_module.NOT_BUILT
     if module.DEVICE == "cuda" and (reason := _no_gpu()) is not None:
         return reason
     if device not in (None, module.DEVICE):
@@ -89,11 +72,15 @@ def forward(
     few = _few_samples(x, pattern)
     if few is not None:
         return _few(*few, x, weight, bias, pattern, relu)
+    if cuda_blocks.unavailable(pattern, x.dtype, x.device) is None:
+        return cuda_blocks.forward(x, weight, bias, pattern, relu)
     return _multiply("forward", _transposed(x), len(x), weight, bias, pattern, relu)
 
 
 def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
     """Return grad_y W: [batch, n_in]."""
+    if cuda_blocks.unavailable(pattern, grad_y.dtype, grad_y.device) is None:
+        return cuda_blocks.grad_input(grad_y, weight, pattern)
     return _multiply("backward", _transposed(grad_y), len(grad_y), weight, None, pattern, False)
 
 
@@ -105,9 +92,9 @@ def _few_samples(x: Tensor, pattern: Pattern) -> tuple[int, FewTable, Any] | Non
     table, described = _few_table(pattern, x.device)
     if table is None:
         return None
-    _, _, shared_bytes = _module().properties(x.device.index or 0)
+    _, _, shared_bytes = cuda_module.load().properties(x.device.index or 0)
     # a block may have all but what the system keeps
-    most = _module().few_samples(described, shared_bytes - 1024)
+    most = cuda_module.load().few_samples(described, shared_bytes - 1024)
     samples = min(most, 1 if batch == 1 else 4 if batch <= 4 else 8)
     return (samples, table, described) if samples else None
 
@@ -122,13 +109,13 @@ def _few(
     pattern: Pattern,
     relu: bool,
 ) -> Tensor:
-    module, place = _module(), _place(x)
-    x, weight, bias = plain(x), _aligned(weight), None if bias is None else _aligned(bias)
+    module, place = cuda_module.load(), cuda_module.place(x)
+    x, weight, bias = plain(x), aligned(weight), None if bias is None else aligned(bias)
     y = x.new_empty(x.shape[0], pattern.n_out)
     _, multiprocessors, _ = module.properties(place.device)
     module.few(
         place,
-        _dtype(x.dtype),
+        cuda_module.dtype(x.dtype),
         described,
         x.data_ptr(),
         *x.stride(),
@@ -145,6 +132,8 @@ def _few(
 
 def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     """Return each edge's share of grad_y^T x, zero in empty slots: [rows, slots, bo, bi]."""
+    if cuda_blocks.unavailable(pattern, x.dtype, x.device) is None:
+        return cuda_blocks.grad_weight(grad_y, x, pattern)
     return _grad_weight(_transposed(grad_y), _transposed(x), len(x), pattern)
 
 
@@ -152,6 +141,8 @@ def backward(
     grad_y: Tensor, x: Tensor, weight: Tensor, pattern: Pattern, bias: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return the gradients in x, weight and, if asked, bias."""
+    if cuda_blocks.unavailable(pattern, x.dtype, x.device) is None:
+        return cuda_blocks.backward(grad_y, x, weight, pattern, bias)
     outputs, batch = _transposed(grad_y), len(x)
     return (
         _multiply("backward", outputs, batch, weight, None, pattern, False),
@@ -164,7 +155,11 @@ def _grad_weight(outputs: Tensor, columns: Tensor, batch: int, pattern: Pattern)
     """Return the weight's gradient from transposed activations of both sides."""
     if batch == 0:
         return columns.new_zeros(pattern.weight_shape)
-    module, place, dtype = _module(), _place(columns), _dtype(columns.dtype)
+    module, place, dtype = (
+        cuda_module.load(),
+        cuda_module.place(columns),
+        cuda_module.dtype(columns.dtype),
+    )
     _, multiprocessors, shared_bytes = module.properties(place.device)
     tile = module.grad_weight_tile(dtype, shared_bytes)
     table, described = _table(pattern, "forward", tile, columns.device)
@@ -190,16 +185,19 @@ def _grad_weight(outputs: Tensor, columns: Tensor, batch: int, pattern: Pattern)
 
 def candidates(
     function: str, pattern: Pattern, dtype: torch.dtype, batch: int, device: torch.device
-) -> tuple[None, ...]:
-    """Return what is worth racing for a function: one way, or none where tensor cores surely win.
+) -> tuple[str, ...]:
+    """Return the names of what is worth racing for a function: one kernel family, or none.
 
-    Those need blocks, several samples and a dtype that they multiply.
+    "blocks" where `cuda_blocks` may run; "edges", all others, unless Triton's kernels surely win,
+    which need blocks, several samples and a dtype that tensor cores multiply.
     """
+    if batch > FEW and cuda_blocks.unavailable(pattern, dtype, device) is None:
+        return ("blocks",)
     tensor_cores = min(pattern.block) >= TENSOR_CORE_SIDE and dtype != torch.float32
-    return () if tensor_cores and batch > FEW else (None,)
+    return () if tensor_cores and batch > FEW else ("edges",)
 
 
-def run(function: str, config: None, arguments: tuple[Any, ...]) -> Any:
+def run(function: str, config: str, arguments: tuple[Any, ...]) -> Any:
     """Return a function's value; the arguments are the function's own."""
     functions: dict[str, Callable[..., Any]] = {
         "forward": forward,
@@ -226,8 +224,12 @@ def _multiply(
     relu: bool,
 ) -> Tensor:
     """Return the product of transposed activations: [batch, outputs of the direction]."""
-    module, place, dtype = _module(), _place(samples), _dtype(samples.dtype)
-    weight, bias = _aligned(weight), None if bias is None else _aligned(bias)
+    module, place, dtype = (
+        cuda_module.load(),
+        cuda_module.place(samples),
+        cuda_module.dtype(samples.dtype),
+    )
+    weight, bias = aligned(weight), None if bias is None else aligned(bias)
     _, _, shared_bytes = module.properties(place.device)
     tile = module.multiply_tile(shared_bytes)
     table, described = _table(pattern, direction, tile, samples.device)
@@ -252,9 +254,15 @@ def _transposed(x: Tensor) -> Tensor:
     """Return each feature's samples side by side, zeros past the batch: [features, padded]."""
     x = plain(x)
     batch, features = x.shape
-    out = x.new_empty(features, _module().padded_batch(batch))
-    _module().transpose(
-        _place(x), _dtype(x.dtype), x.data_ptr(), *x.stride(), batch, features, out.data_ptr()
+    out = x.new_empty(features, cuda_module.load().padded_batch(batch))
+    cuda_module.load().transpose(
+        cuda_module.place(x),
+        cuda_module.dtype(x.dtype),
+        x.data_ptr(),
+        *x.stride(),
+        batch,
+        features,
+        out.data_ptr(),
     )
     return out
 
@@ -272,7 +280,7 @@ def _table(
 def _described(table: Table, pattern: Pattern, direction: Direction) -> Any:
     bo, bi = pattern.block
     steps = (bi, 1) if direction == "forward" else (1, bi)
-    return _module().Table(
+    return cuda_module.load().Table(
         groups=table.groups,
         columns=table.columns,
         tile=table.tile,
@@ -297,7 +305,7 @@ def _few_table(pattern: Pattern, device: torch.device) -> tuple[FewTable | None,
         if table is None:
             return None, None
         bo, bi = pattern.block
-        described = _module().FewTable(
+        described = cuda_module.load().FewTable(
             rows=pattern.rows,
             slots=pattern.slots,
             output_block=bo,
@@ -313,18 +321,3 @@ def _few_table(pattern: Pattern, device: torch.device) -> tuple[FewTable | None,
         return table, described
 
     return pattern.plan(("cuda", "few", str(device)), make)
-
-
-def _place(x: Tensor) -> Any:
-    stream = torch.cuda.current_stream(x.device).cuda_stream if x.is_cuda else 0
-    return _module().Place(x.device.index or 0, stream)
-
-
-def _dtype(dtype: torch.dtype) -> object:
-    return getattr(_module().DType, DTYPES[dtype])
-
-
-def _aligned(tensor: Tensor) -> Tensor:
-    # kernels read 16 bytes at once
-    tensor = packed(tensor)
-    return tensor if tensor.data_ptr() % 16 == 0 else tensor.clone()

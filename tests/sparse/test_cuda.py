@@ -21,7 +21,7 @@ from support import (
 )
 
 from dnc_sparse import backends
-from dnc_sparse.backends import cuda, cuda_few, cuda_tables, reference
+from dnc_sparse.backends import cuda, cuda_few, cuda_module, cuda_tables, reference
 from dnc_sparse.patterns import Pattern, clash_free, regular
 
 PATTERNS = {
@@ -49,7 +49,7 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     """Where the kernels run; the backend refuses any other device."""
     if request.param == "emulated":
         module = emulated_cuda.module()
-        monkeypatch.setattr(cuda, "_compiled", lambda: module)
+        monkeypatch.setattr(cuda_module, "compiled", lambda: module)
     elif (reason := cuda.unavailable()) is not None:
         pytest.skip(f"cuda: {reason}")
     monkeypatch.setattr(backends, "_selected", backends._selected.__wrapped__)
@@ -168,7 +168,7 @@ def test_inputs_of_a_clash_free_pattern_never_meet_in_a_bank(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     module = emulated_cuda.module()
-    monkeypatch.setattr(cuda, "_compiled", lambda: module)
+    monkeypatch.setattr(cuda_module, "compiled", lambda: module)
     patterns = {
         "clash free": clash_free(1024, 64, density=1 / 8),
         "random": regular(1024, 64, density=1 / 8, seed=0),
@@ -188,7 +188,7 @@ def test_inputs_of_a_clash_free_pattern_never_meet_in_a_bank(
 
 def test_samples_in_the_lanes_never_meet_in_a_bank(monkeypatch: pytest.MonkeyPatch) -> None:
     module = emulated_cuda.module()
-    monkeypatch.setattr(cuda, "_compiled", lambda: module)
+    monkeypatch.setattr(cuda_module, "compiled", lambda: module)
     case = small_integers(PATTERNS["several tiles"], 300, torch.float32)
     with emulated_cuda.counted_wavefronts() as wavefronts:
         case.results(cuda)
@@ -228,16 +228,16 @@ def test_wide_junction_runs_without_the_kernel_for_few_samples(device: str) -> N
 
 
 def test_not_built_states_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "_compiled", lambda: None)
+    monkeypatch.setattr(cuda_module, "compiled", lambda: None)
     message = r"^backend 'cuda' cannot run here: built without nvcc: dnc_sparse._cuda is missing; "
     with pytest.raises(RuntimeError, match=message), backends.use_backend("cuda"):
         pass
     with pytest.raises(RuntimeError, match=message):
-        cuda._module()
+        cuda_module.load()
 
 
 def test_no_gpu_states_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "_compiled", lambda: SimpleNamespace(DEVICE="cuda"))
+    monkeypatch.setattr(cuda_module, "compiled", lambda: SimpleNamespace(DEVICE="cuda"))
     monkeypatch.setattr(torch.version, "cuda", None)
     assert cuda.unavailable() == f"torch {torch.__version__} is a build without CUDA"
     monkeypatch.setattr(torch.version, "cuda", "13.0")
@@ -256,7 +256,7 @@ def test_no_gpu_states_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_error_of_a_launch_is_raised(device: str) -> None:
-    module = cuda._module()
+    module = cuda_module.load()
     sizes = dict.fromkeys(("rows", "slots", "output_block", "column_block", "columns", "runs"), 1)
     table = module.FewTable(**sizes, side=3, pitch=4, depth=0, offset=0, count=0)
     where = module.Place(0, 0), module.DType.float32
