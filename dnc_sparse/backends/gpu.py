@@ -3,7 +3,9 @@
 The planner's side of the GPU. Each function of a junction has a few methods; they are timed once
 per case and card, on the tensors of the call that asked, and `measurements` keeps what was found.
 Where nothing may be timed (deterministic algorithms, a CUDA graph being captured) a rule decides.
-docs/planner.md tells it to users.
+A method whose result differs from dense arithmetic's is left out with a warning, so that a kernel
+which a driver, a compiler or a new card breaks costs speed and not truth. docs/planner.md tells it
+to users.
 
 | name   | meaning                                                                       |
 |--------|-------------------------------------------------------------------------------|
@@ -13,6 +15,7 @@ docs/planner.md tells it to users.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
@@ -34,6 +37,9 @@ EVEN_DENSITY = ((128, 0.8), (64, 0.65), (32, 0.4), (16, 0.2), (8, 0.1), (1, 1 / 
 EVEN_DENSITY_IEEE = 0.25
 # times that density from which dense arithmetic surely wins, unless weights are all that is moved
 CLEAR_LOSS, FEW_SAMPLES = 4, 16
+# largest error of a right kernel, in parts of the largest number; a lost block of edges makes more.
+# TF32 has 10 bits, and dense products may add up in halves
+AGREEMENT = {torch.float32: 0.01, torch.float16: 0.02, torch.bfloat16: 0.05}
 # runs between two readings of the device's clock
 TIMED_RUNS = 5
 
@@ -174,7 +180,7 @@ def decide(case: Case, arguments: Arguments, may_measure: bool = True) -> Decisi
     if planner.mode() == "sparse":
         return Decision(methods[0], "planner.use('sparse')")
     if torch.are_deterministic_algorithms_enabled() or not may_measure or case.batch == 0:
-        return _ruled(case, methods[0])
+        return _ruled(case, methods[0], arguments if may_measure else None)
     limit = CLEAR_LOSS * even_density(case.pattern, case.dtype)
     if case.pattern.density > limit and case.batch > FEW_SAMPLES:
         return Decision(DENSE, f"density above {limit:.3g}: dense wins in {_name(case.dtype)}")
@@ -182,10 +188,15 @@ def decide(case: Case, arguments: Arguments, may_measure: bool = True) -> Decisi
     return Decision(winner(seconds), f"measured on {card(case.device)}", seconds=seconds)
 
 
-def _ruled(case: Case, favourite: Method) -> Decision[Method]:
-    """Choose without a clock, from what the kernels were designed to reach."""
+def _ruled(case: Case, favourite: Method, arguments: Arguments | None) -> Decision[Method]:
+    """Choose without a clock, from what the kernels were designed to reach.
+
+    The favourite is compared with dense arithmetic if there are arguments to do it with.
+    """
     limit = even_density(case.pattern, case.dtype)
     sparse = case.pattern.density < limit
+    if sparse and arguments is not None:
+        sparse = favourite in _agreeing(case, [favourite, DENSE], arguments)
     return Decision(
         favourite if sparse else DENSE,
         f"nothing may be timed now: sparse below density {limit:.3g}, where it should win",
@@ -209,17 +220,50 @@ def _measured(case: Case, methods: list[Method], arguments: Arguments) -> dict[M
     by_name = {str(method): method for method in methods}
     found = measurements.get(key)
     if not found or not found.keys() <= by_name.keys():
+        # which also compiles the kernels
         runs: dict[str, Callable[[], object]] = {
-            name: partial(compute, method, case.function, arguments)
-            for name, method in by_name.items()
+            str(method): partial(compute, method, case.function, arguments)
+            for method in _agreeing(case, methods, arguments)
         }
         with torch.no_grad():
-            # kernels are compiled when they first run
-            for run in runs.values():
-                run()
             found = race(runs, _device_seconds)
         measurements.put(key, found)
     return {by_name[name]: seconds for name, seconds in found.items()}
+
+
+def _agreeing(case: Case, methods: list[Method], arguments: Arguments) -> list[Method]:
+    """Return the methods whose results are those of the last, dense one, but for rounding."""
+    *sparse, dense = methods
+    kept = []
+    with torch.no_grad():
+        truth = _tensors(compute(dense, case.function, arguments))
+        for method in sparse:
+            found = _tensors(compute(method, case.function, arguments))
+            if all(map(agrees, found, truth)):
+                kept.append(method)
+            else:
+                warnings.warn(
+                    f"{method} gives another result than dense arithmetic and is not used: "
+                    f"{case.key}; please report this",
+                    stacklevel=2,
+                )
+    return [*kept, dense]
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    each = value if isinstance(value, tuple) else (value,)
+    return [tensor for tensor in each if tensor is not None]
+
+
+def agrees(found: Tensor, truth: Tensor) -> bool:
+    """Whether two results are equal but for rounding, wherever the second is a finite number."""
+    known = truth.isfinite()
+    if not bool(known.any()):
+        return True
+    size = torch.where(known, truth, 0).abs().amax()
+    error = torch.where(known, (found - truth).abs(), 0).amax()
+    # not a number is no small error
+    return bool(error <= AGREEMENT[found.dtype] * size)
 
 
 def _device_seconds(run: Callable[[], object]) -> float:

@@ -13,7 +13,7 @@ from support import assert_exact, normals, small_integers
 
 import dnc_sparse
 from dnc_sparse import backends
-from dnc_sparse.backends import explanation, gpu, planner, reference
+from dnc_sparse.backends import explanation, gpu, measurements, planner, reference
 from dnc_sparse.backends.gpu import DENSE, SEPARATE, Case, Method
 from dnc_sparse.patterns import Pattern, nearest
 
@@ -104,7 +104,7 @@ def test_the_fastest_method_is_taken_and_remembered(
     for _ in range(2):
         gpu.forward(*inputs["forward"])
     assert raced == [["triton a", "triton b", "cuda c", "dense"]]
-    # each ran once for its compiler, then the winner twice
+    # each ran once to be compared, then the winner twice
     assert calls == [
         *("triton a forward", "triton b forward", "cuda c forward"),
         *(["triton b forward"] * 2),
@@ -160,6 +160,38 @@ def test_a_clear_loss_is_not_measured(raced: list[list[str]]) -> None:
     assert decision.method == DENSE
     assert decision.reason == "density above 0.1: dense wins in bfloat16"
     assert not raced
+
+
+@pytest.mark.usefixtures("deterministic")
+def test_a_wrong_method_is_left_out(
+    calls: list[str], raced: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loses_a_row(function: str, config: str, arguments: tuple[Any, ...]) -> Any:
+        y = reference.forward(*arguments)
+        y[-1] = 0
+        return y
+
+    monkeypatch.setattr(gpu.KERNELS["triton"], "run", loses_a_row)
+    message = r"^triton a gives another result than dense arithmetic and is not used: a card: forw"
+    with pytest.warns(UserWarning, match=message):
+        assert decide().method == DENSE
+    torch.use_deterministic_algorithms(False)
+    with pytest.warns(UserWarning, match=r"^triton [ab] gives another result"):
+        assert decide().method == DENSE
+    assert raced == [["cuda c", "dense"]]
+    # nor does another process try it
+    measurements._known.clear()
+    assert list(decide().seconds) == [Method("cuda", "c"), DENSE]
+
+
+def test_agreement_is_about_finite_numbers() -> None:
+    truth = torch.tensor([1.0, -100.0, float("nan"), float("inf")])
+    assert gpu.agrees(truth, truth)
+    assert gpu.agrees(torch.tensor([1.5, -100.0, 0.0, 0.0]), truth)
+    assert not gpu.agrees(torch.tensor([3.0, -100.0, 0.0, 0.0]), truth)
+    assert not gpu.agrees(torch.tensor([float("nan"), -100.0, 0.0, 0.0]), truth)
+    assert gpu.agrees(torch.zeros(2), torch.full((2,), float("nan")))
+    assert gpu.agrees(torch.zeros(0), torch.zeros(0))
 
 
 @pytest.mark.parametrize(
