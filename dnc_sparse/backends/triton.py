@@ -76,7 +76,7 @@ def unavailable(
     if block is not None and not all(map(_served, block)):
         return f"block {block[0]}x{block[1]} has a side that is not a power of two from 8 on"
     if _interpreted():
-        # its products of bfloat16 are those of the bit patterns (notes/gpu_sparse_kernels.md, 4.2)
+        # it multiplies their bit patterns
         return "Triton's interpreter gets bfloat16 wrong" if dtype == torch.bfloat16 else None
     return _no_gpu()
 
@@ -126,7 +126,12 @@ def candidates(
 ) -> tuple[Tile, ...]:
     """Return the tiles worth racing for a function on a device, the favourite first.
 
-    None for `backward` means that it is grad_input and grad_weight one after the other.
+    <<<<<<< HEAD
+        None for `backward` means that it is grad_input and grad_weight one after the other.
+    =======
+        They are for `product` (forward, grad_input) and `gradients` (grad_weight, backward). Where
+        there is none for `backward`, it is grad_input and grad_weight one after the other.
+    >>>>>>> triton
     """
     gpu, ieee, item = _gpu(device), _ieee(dtype), dtype.itemsize
     found = tiles.fitting(function, pattern, dtype, batch, gpu, ieee)
@@ -168,16 +173,14 @@ def product(
     bias = None if bias is None else _packed(bias)
     arguments = (gathered, _packed(weight), bias, owned, plan.table, batch)
     strides = (gathered.stride(0), owned.stride(0))
-    constants = _constants(tile, gathered.dtype)
+    constants = {"SIDE": plan.side, "RELU": relu} | _constants(tile, gathered.dtype)
+    units = tiles.units_of(tile, plan.side)
     with _on(device):
         if tile.kernel == "resident":
-            kernel = _module().resident[(tiles.units_of(tile, plan.side) * parts,)]
-            kernel(*arguments, *strides, chunk, SIDE=plan.side, RELU=relu, **constants)
+            _module().resident[(units * parts,)](*arguments, *strides, chunk, **constants)
         else:
-            kernel = _module().streamed[
-                (tiles.units_of(tile, plan.side) * -(-batch // tile.tokens),)
-            ]
-            kernel(*arguments, *strides, SIDE=plan.side, RELU=relu, **constants)
+            programs = units * -(-batch // tile.tokens)
+            _module().streamed[(programs,)](*arguments, *strides, **constants)
     return owned
 
 

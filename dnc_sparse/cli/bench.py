@@ -21,7 +21,7 @@ from dnc_sparse.patterns import nearest
 
 # options that the other form of the command does not have
 JUNCTION_OPTIONS = ("n_in", "n_out", "batch", "density", "block", "family", "dtype", "against")
-SUITE_OPTIONS = ("quick", "plot", "only")
+SUITE_OPTIONS = ("quick", "plot", "only", "block_kernels")
 
 
 def bench(
@@ -65,6 +65,10 @@ def bench(
     only: Annotated[
         str | None, typer.Option(help="Of a suite, only measures whose name contains this.")
     ] = None,
+    block_kernels: Annotated[
+        bool,
+        typer.Option("--block-kernels", help="On a GPU, race the CUDA kernels for blocks too."),
+    ] = False,
 ) -> None:
     """Time one junction: nn.Linear, SparseLinear and the layers of --against in the same run.
 
@@ -76,7 +80,7 @@ def bench(
     """
     if suite is not None:
         _refuse_given(context, JUNCTION_OPTIONS, f"the measures of --suite {suite} have their own")
-        run_suite(suite, threads, rounds, quick, json_file, plot, only)
+        run_suite(suite, threads, rounds, quick, json_file, plot, only, block_kernels)
         return
     _refuse_given(context, SUITE_OPTIONS, "it goes with --suite")
     if dtype not in timing.DTYPES:

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from dnc_sparse.backends import cpu, gpu
+from dnc_sparse.backends import cpu, cuda_blocks, gpu
 from dnc_sparse.bench import SUITES, figures, report, sweep
 from dnc_sparse.bench.measures import BASE, Measure
 from dnc_sparse.bench.roofs import Roofs, probe
@@ -37,10 +37,12 @@ def run_suite(
     json_file: Path | None,
     plot: Path | None,
     only: str | None = None,
+    block_kernels: bool = False,
 ) -> None:
     """Take every measure of the named suite, print the table, write what was asked for.
 
-    `only` keeps the measures whose name contains it. On a device a measure that breaks is reported
+    `only` keeps the measures whose name contains it, `block_kernels` lets the device use those of
+    `backends.cuda_blocks`. On a device a measure that breaks is reported
     and the rest goes on, for such a machine is seldom at hand; the file grows with each measure.
 
     Raises ValueError for an unknown suite or when `only` leaves no measure, ImportError for
@@ -60,6 +62,8 @@ def run_suite(
         reason = gpu.unavailable("cuda")
         if reason is not None:
             raise RuntimeError(f"suite {name!r} cannot run here: {reason}")
+        if block_kernels and (reason := cuda_blocks.allow("cuda")) is not None:
+            raise RuntimeError(f"the block kernels cannot run here: {reason}")
         machine = f"{gpu.card(torch.device('cuda'))}, torch {torch.__version__}"
     else:
         _warn_if_busy()

@@ -7,8 +7,8 @@ for each part of the batch, each tile of an owned block, each tile of its depth:
         grad_weight [DEPTH, WIDTH] += gathered^T owned     (float32, in registers)
         grad_input [TOKENS, WIDTH]  = gathered panel       (with GRAD_INPUT: gathered is grad_y)
         grad_bias [BIAS] += grad_y's own share of columns  (with BIAS)
-Names are those of the package. With GRAD_INPUT programs own block columns (TRANSPOSED) and DEPTH
-covers the whole depth; without it they may own block rows too: gathered is x then, owned is grad_y.
+Names are those of the package. With GRAD_INPUT programs own block columns and DEPTH covers the
+whole depth; without it they may own block rows too: gathered is x then, owned is grad_y.
 A part's sums go to its own copy of the results, and `total` adds the copies in their order.
 """
 

@@ -12,7 +12,7 @@ import triton.language as tl
 from dnc_sparse.kernels.edges import gather
 
 
-# a kernel for each divisor of the batch would be compiled otherwise
+# one kernel for all batches, not another for those that 16 divides
 @triton.jit(do_not_specialize=["batch"])
 def streamed(
     gathered,
