@@ -2,7 +2,7 @@
 
 Counts clock cycles of one multiprocessor of a Hopper GPU: bytes from L2, bytes that the matrix
 instructions read from shared memory, multiplications, and what nothing overlaps. On other GPUs only
-the order of tiles matters. docs/gpu-kernels.md derives it; no figure here is a measurement of ours.
+the order of tiles matters. docs/gpu-triton.md derives it; no figure here is a measurement of ours.
 """
 
 from __future__ import annotations

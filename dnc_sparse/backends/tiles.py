@@ -8,7 +8,7 @@
 | stages | tiles on their way to the chip at a time, as Triton counts them              |
 | parts  | pieces the batch is cut into, where one program runs through a whole piece   |
 
-Words are those of `dnc_sparse.kernels`; docs/gpu-kernels.md derives the preferences.
+Words are those of `dnc_sparse.kernels`; docs/gpu-triton.md derives the preferences.
 """
 
 from __future__ import annotations

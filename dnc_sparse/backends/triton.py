@@ -126,12 +126,8 @@ def candidates(
 ) -> tuple[Tile, ...]:
     """Return the tiles worth racing for a function on a device, the favourite first.
 
-    <<<<<<< HEAD
-        None for `backward` means that it is grad_input and grad_weight one after the other.
-    =======
-        They are for `product` (forward, grad_input) and `gradients` (grad_weight, backward). Where
-        there is none for `backward`, it is grad_input and grad_weight one after the other.
-    >>>>>>> triton
+    They are for `run`. Where there is none for `backward`, it is grad_input and grad_weight one
+    after the other.
     """
     gpu, ieee, item = _gpu(device), _ieee(dtype), dtype.itemsize
     found = tiles.fitting(function, pattern, dtype, batch, gpu, ieee)
