@@ -77,29 +77,22 @@ class Rule(NamedTuple):
 class Side(NamedTuple):
     """A pattern as seen by a kernel that owns its block rows or, transposed, its columns.
 
-    A kernel is compiled for it. Owned blocks are of `own` neurons, gathered ones of `far`; the
-    table is `Pattern.sources` or, transposed, `Pattern.targets`, `full` where no entry is empty;
-    a cyclic pattern has a `rule` in its place.
+    A kernel is compiled for it, and reads fields only. Owned blocks are of `own` neurons, whose
+    weights lie `own_stride` apart, gathered ones of `far`; `depth` is what an owned block gathers,
+    degree * far. The table is `Pattern.sources` or, transposed, `Pattern.targets`, `full` where no
+    entry is empty; a cyclic pattern has a `rule` in its place.
     """
 
     blocks: int
     own: int
+    own_stride: int
     far: int
     slots: int
     degree: int
+    depth: int
     transposed: bool
     full: bool
     rule: Rule | None
-
-    @property
-    def depth(self) -> int:
-        """Gathered neurons of an owned block."""
-        return self.degree * self.far
-
-    @property
-    def own_stride(self) -> int:
-        """How far apart the weights of two neighbouring owned neurons lie."""
-        return 1 if self.transposed else self.far
 
 
 def side_of(pattern: Pattern, transposed: bool) -> Side:
@@ -111,9 +104,18 @@ def side_of(pattern: Pattern, transposed: bool) -> Side:
     if pattern.spec["family"] == "cyclic":
         cyclic = cyclic_rule(pattern)
         rule = Rule(cyclic.depth, cyclic.width)
-    full = bool((table >= 0).all())
+    degree = table.shape[1]
     return Side(
-        table.shape[0], own, far, max(pattern.slots, 1), table.shape[1], transposed, full, rule
+        blocks=table.shape[0],
+        own=own,
+        own_stride=1 if transposed else far,
+        far=far,
+        slots=max(pattern.slots, 1),
+        degree=degree,
+        depth=degree * far,
+        transposed=transposed,
+        full=bool((table >= 0).all()),
+        rule=rule,
     )
 
 
