@@ -10,13 +10,13 @@ CPP_TESTS := $(wildcard tests/cpp/*.cpp tests/cuda/*)
 CROSS_CXX := aarch64-linux-gnu-g++
 QEMU ?= qemu-aarch64
 
-.PHONY: demo dev check format test triton-oldest sanitize neon-tools neon-test wheel-test bench gpu clean
+.PHONY: demo dev check format test test-tritons sanitize neon-tools neon-test wheel-test bench gpu clean
 .DEFAULT_GOAL := help
 help:
 	@echo "make demo        train dense and sparse networks on Morse symbols and compare them"
 	@echo "make test        run every test"
 	@echo "make check       lint, format, types, imports between layers"
-	@echo "make triton-oldest  test the Triton kernels on the oldest Triton supported"
+	@echo "make test-tritons  test the Triton kernels on the oldest and the newest Triton"
 	@echo "make sanitize    C++ tests under the address and undefined-behaviour sanitizers"
 	@echo "make neon-test   C++ tests built for 64-bit ARM and run in an emulator"
 	@echo "make wheel-test  build the wheel and run the tests on it outside this tree"
@@ -54,13 +54,17 @@ test: dev
 	@$(BIN)/pytest
 
 # its interpreter fails with numpy 2.4
-$(VENV)/triton-oldest: pyproject.toml
+# the oldest supported and the newest; 3.6 needs the older numpy
+OTHER_TRITONS := 3.6.0 3.9.0
+$(VENV)/triton-%: pyproject.toml
 	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --upgrade --no-deps \
-		--target $@ triton==3.6.0 'numpy<2.4'
+		--target $@ triton==$* 'numpy<2.4'
 	@touch $@
 
-triton-oldest: dev $(VENV)/triton-oldest
-	@PYTHONPATH=$(VENV)/triton-oldest $(BIN)/pytest tests/sparse/test_triton.py tests/sparse/test_triton_compiled.py
+test-triton-%: dev $(VENV)/triton-%
+	@PYTHONPATH=$(VENV)/triton-$* $(BIN)/pytest tests/sparse/test_triton.py tests/sparse/test_triton_compiled.py
+
+test-tritons: $(addprefix test-triton-,$(OTHER_TRITONS))
 
 sanitize: dev
 	@$(BIN)/cmake -S . -B build/sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
