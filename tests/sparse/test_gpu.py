@@ -13,7 +13,7 @@ from support import assert_exact, normals, small_integers
 
 import dnc_sparse
 from dnc_sparse import backends
-from dnc_sparse.backends import explanation, gpu, measurements, planner, reference
+from dnc_sparse.backends import explanation, gpu, measurements, planner, reference, triton
 from dnc_sparse.backends.gpu import DENSE, SEPARATE, Case, Method
 from dnc_sparse.patterns import Pattern, nearest
 
@@ -123,6 +123,25 @@ def test_gradients_one_by_one_are_a_method(raced: list[list[str]]) -> None:
     inputs = normals(PATTERN, BATCH, torch.float32)
     grads = gpu.compute(SEPARATE, "backward", (*arguments(inputs)["backward"][:4], False))
     assert grads[2] is None
+
+
+def test_triton_runs_every_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if (reason := triton.unavailable(device, torch.float16)) is not None:
+        pytest.skip(f"triton: {reason}")
+    monkeypatch.setattr(gpu, "KERNELS", {"triton": triton})
+    pattern = nearest(64, 64, density=1 / 2, block=16)
+    inputs = small_integers(pattern, 20, torch.float16).map(lambda tensor: tensor.to(device))
+    for function, own in arguments(inputs).items():
+        case = Case(function, pattern, 20, torch.float16, inputs.x.device)
+        methods = case.methods()
+        assert len(methods) > 1
+        assert len({str(method) for method in methods}) == len(methods)
+        truth = gpu._tensors(gpu.compute(DENSE, function, own))
+        for method in methods:
+            if method != SEPARATE:
+                found = gpu._tensors(gpu.compute(method, function, own))
+                assert all(map(torch.equal, found, truth)), str(method)
 
 
 @pytest.mark.usefixtures("deterministic", "calls")
