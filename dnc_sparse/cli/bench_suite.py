@@ -64,6 +64,9 @@ def run_suite(
             raise RuntimeError(f"suite {name!r} cannot run here: {reason}")
         if block_kernels and (reason := cuda_blocks.allow("cuda")) is not None:
             raise RuntimeError(f"the block kernels cannot run here: {reason}")
+        # dense products that add up in halves would miss the bound that every result is held to
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+        torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
         machine = f"{gpu.card(torch.device('cuda'))}, torch {torch.__version__}"
     else:
         _warn_if_busy()
