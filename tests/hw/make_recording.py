@@ -79,7 +79,7 @@ def record(naive: Naive, inputs: int, seed: int) -> dict[str, Any]:
 def hard_network() -> Naive:
     """Draw the recorded network."""
     rng = np.random.default_rng(20261121)
-    layers, fan_out, z = [32, 16, 8], [2, 4], [16, 16]
+    layers, fan_out, z = [32, 16, 8], [4, 4], [16, 8]
     edges = [n * d for n, d in zip(layers[:-1], fan_out, strict=True)]
     starts = [
         rng.integers(0, n // lanes, (d, lanes)).tolist()
