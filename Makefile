@@ -71,6 +71,7 @@ sanitize: dev
 		-DDNC_SANITIZE=ON -DDNC_PYTHON=OFF -DCMAKE_BUILD_TYPE=None
 	@$(BIN)/cmake --build build/sanitize
 	@build/sanitize/test_kernels
+	@build/sanitize/test_engine
 
 neon-tools:
 	@command -v $(CROSS_CXX) >/dev/null && command -v $(QEMU) >/dev/null || { \
@@ -83,6 +84,7 @@ neon-test: neon-tools dev
 		-DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DDNC_PYTHON=OFF
 	@$(BIN)/cmake --build build/neon
 	@$(QEMU) -cpu cortex-a53 -L /usr/aarch64-linux-gnu build/neon/test_kernels neon
+	@$(QEMU) -cpu cortex-a53 -L /usr/aarch64-linux-gnu build/neon/test_engine baseline
 
 wheel-test: dev
 	@PYTHON=$(BIN)/python tests/wheel.sh

@@ -71,7 +71,7 @@ def local_path(file: DataFile, data_dir: Path | str | None = None) -> Path | Non
 
     Raises FileNotFoundError for a folder that does not exist.
     """
-    for origin, folder in _folders(data_dir):
+    for origin, folder in folders(data_dir):
         if not folder.is_dir():
             raise FileNotFoundError(
                 f"data folder {folder} ({origin}) does not exist; "
@@ -107,7 +107,7 @@ def _download(file: DataFile, url: str, data_dir: Path | str | None) -> Path:
     return cached
 
 
-def _folders(data_dir: Path | str | None) -> Iterator[tuple[str, Path]]:
+def folders(data_dir: Path | str | None) -> Iterator[tuple[str, Path]]:
     if data_dir is not None:
         yield "data_dir", Path(data_dir)
     named = os.environ.get(ENVIRONMENT)
@@ -120,7 +120,7 @@ def _cached(file: DataFile) -> Path:
 
 
 def _nowhere(file: DataFile, data_dir: Path | str | None) -> str:
-    searched = [f"{origin} {folder}" for origin, folder in _folders(data_dir)]
+    searched = [f"{origin} {folder}" for origin, folder in folders(data_dir)]
     return (
         f"{file.folder}/{file.name} (sha256 {file.sha256}) not found in "
         f"{', '.join(searched) or f'a data folder (none given, {ENVIRONMENT} not set)'}; "

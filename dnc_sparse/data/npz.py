@@ -43,9 +43,9 @@ def custom(path: Path | str) -> DataSet:
 
 
 def read_npz(
-    path: Path | str, required: Collection[str], optional: Collection[str] = ()
+    path: Path | str, required: Collection[str], optional: Collection[str] | None = ()
 ) -> dict[str, NDArray[Any]]:
-    """Return the named arrays of an .npz archive, never unpickling anything.
+    """Return the named arrays of an .npz archive (all, with None), never unpickling anything.
 
     Raises FileNotFoundError without the file and ValueError for a file that is no archive, is
     damaged, holds Python objects or lacks a required key.
@@ -61,7 +61,8 @@ def read_npz(
         # numpy leaves a file it opened itself open when the zip directory is damaged
         with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             present = list(archive)
-            wanted = [key for key in (*required, *optional) if key in present]
+            named = present if optional is None else (*required, *optional)
+            wanted = [key for key in named if key in present]
             arrays = {key: np.asarray(archive[key]) for key in wanted}
     except UNREADABLE as error:
         raise ValueError(f"{path} is damaged or not numeric: {error}; {REWRITE}") from error
