@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -105,11 +106,9 @@ def sweep(
     _write(results, out)
     legal = [each for each in results if "illegal" not in each]
     shown.print(_table(legal))
-    for each in [each for each in results if "illegal" in each][:SHOWN]:
-        lanes_text = options.tuple_text(tuple(each["lanes"]))
-        shown.print(
-            f"not legal: lanes {lanes_text}: {each['illegal']}", highlight=False, markup=False
-        )
+    refused = Counter(each["illegal"] for each in results if "illegal" in each)
+    for reason, count in refused.most_common(SHOWN):
+        shown.print(f"not legal ({count}): {reason}", highlight=False, soft_wrap=True, markup=False)
     drawn = _draw(legal, out)
     names = ", ".join(["results.csv", "results.json", *drawn])
     shown.print(f"written: {names} in {out}", highlight=False, soft_wrap=True)
