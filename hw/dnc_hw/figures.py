@@ -19,8 +19,16 @@ from dnc_sparse.bench.figures import check_matplotlib
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["check_matplotlib", "save_accuracy", "save_curve", "save_pareto", "save_schedule"]
+__all__ = [
+    "check_matplotlib",
+    "save_accuracy",
+    "save_accuracy_by_format",
+    "save_curve",
+    "save_pareto",
+    "save_schedule",
+]
 
+FEW_TICKS = 8
 Result = dict[str, Any]
 OPERATION_COLOURS = {"load": "#bbbbbb", "FF": "#4c9be8", "BP": "#f2a541", "UP": "#6abf69"}
 ACCURACY_LABELS = {
@@ -90,8 +98,8 @@ def save_pareto(results: Sequence[Result], path: Path) -> None:
             )
         front = pareto_front([(each[name], each["input_us"]) for each in results])
         ax.step(*zip(*front, strict=True), where="post", color="black", linewidth=0.8, zorder=0)
-        ax.set_xscale("log")
-        ax.set_yscale("log")
+        _log_ticks(ax, "x", {each[name] for each in results})
+        _log_ticks(ax, "y", {each["input_us"] for each in results})
         ax.set_xlabel(label)
         ax.grid(visible=True, which="both", alpha=0.2)
     panels[0].set_ylabel("time per training input, us")
@@ -100,8 +108,25 @@ def save_pareto(results: Sequence[Result], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def save_accuracy(results: Sequence[Result], axis: str, label: str, path: Path) -> None:
-    """Draw accuracy against a column of the results: every result, and the mean of each value."""
+def save_accuracy_by_format(results: Sequence[Result], path: Path) -> None:
+    """Draw accuracy against number formats, narrow ones first: every result, and means."""
+    formats = sorted({tuple(each["number"]) for each in results}, key=lambda n: (sum(n), n))
+    placed = [{**each, "place": formats.index(tuple(each["number"]))} for each in results]
+    ticks = [f"{1 + sum(number)} bits\n(1, {number[0]}, {number[1]})" for number in formats]
+    save_accuracy(placed, "place", "format (sign, integer, fraction bits)", path, ticks)
+
+
+def save_accuracy(
+    results: Sequence[Result],
+    axis: str,
+    label: str,
+    path: Path,
+    ticks: Sequence[str] | None = None,
+) -> None:
+    """Draw accuracy against a column of the results: every result, and the mean of each value.
+
+    `ticks` are texts for the values 0, 1, ...
+    """
     figure = _figure((11, 4.2))
     panels = figure.subplots(1, 2, sharey=True)
     for ax, (column, title) in zip(panels, ACCURACY_LABELS.items(), strict=True):
@@ -109,6 +134,8 @@ def save_accuracy(results: Sequence[Result], axis: str, label: str, path: Path) 
             _with_means(ax, members, axis, column, name)
         ax.set_xlabel(label)
         ax.set_title(title)
+        if ticks is not None:
+            ax.set_xticks(range(len(ticks)), ticks)
         ax.grid(visible=True, alpha=0.25)
     panels[0].set_ylabel("accuracy, %")
     panels[0].legend(fontsize="small")
@@ -142,6 +169,15 @@ def _with_means(ax: Axes, members: Sequence[Result], axis: str, column: str, nam
     (line,) = ax.plot(places, means, label=name)
     xs, ys = zip(*((each[axis], 100 * each[column]) for each in members), strict=True)
     ax.plot(xs, ys, ".", color=line.get_color(), alpha=0.6)
+
+
+def _log_ticks(ax: Axes, axis: str, values: set[float]) -> None:
+    """Make an axis logarithmic, labelled at the values themselves where they are few."""
+    ax.set(**{f"{axis}scale": "log"})
+    few = sorted(values) if len(values) <= FEW_TICKS else None
+    if few is not None:
+        ax.set(**{f"{axis}ticks": few, f"{axis}ticklabels": [f"{value:,.4g}" for value in few]})
+    ax.tick_params(axis=axis, which="minor", label1On=False)
 
 
 def _title(machine: Machine) -> str:

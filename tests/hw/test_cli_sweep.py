@@ -45,7 +45,7 @@ def test_a_grid_with_files_and_figures(
     out = tmp_path / "out"
     results = json.loads((out / "results.json").read_text())
     assert len(results) == 3 * 3 * 3 * 2
-    rows = list(csv.DictReader((out / "results.csv").open()))
+    rows = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
     assert [row["lanes"] for row in rows] == [" ".join(map(str, r["lanes"])) for r in results]
     illegal = [each for each in results if "illegal" in each]
     assert {tuple(each["lanes"]) for each in illegal} == {(24, 8)}

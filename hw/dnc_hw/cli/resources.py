@@ -56,7 +56,7 @@ def resources(
     rates, energy = rates_of(built), energy_of(built)
     shown.print(
         f"{rates.cycle_clocks} clocks at {rates.clock_mhz:g} MHz: {rates.input_us:.3f} us per "
-        f"input, {rates.inputs_per_s:,.0f} inputs/s, {rates.input_bandwidth_mb_per_s:.0f} MB/s of "
+        f"input, {rates.inputs_per_s:,.0f} inputs/s, {rates.input_mb_per_s:.0f} MB/s of "
         f"pixels; latency {rates.inference_latency_us:.2f} us to a winner, "
         f"{rates.training_latency_us:.2f} us to the last update",
         highlight=False,

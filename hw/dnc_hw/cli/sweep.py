@@ -153,13 +153,13 @@ def _draw(legal: Sequence[dict[str, Any]], out: Path) -> list[str]:
     if len({(each["input_us"], each["lut_estimate"]) for each in legal}) > 1:
         figures.save_pareto(legal, out / "pareto.png")
         drawn.append("pareto.png")
-    for axis, label, name in (
-        ("width_bits", "bits of a word, sign included", "accuracy-bits.png"),
-        ("density", "density of the network", "accuracy-density.png"),
-    ):
-        if len({each[axis] for each in legal}) > 1:
-            figures.save_accuracy(legal, axis, label, out / name)
-            drawn.append(name)
+    if len({tuple(each["number"]) for each in legal}) > 1:
+        figures.save_accuracy_by_format(legal, out / "accuracy-bits.png")
+        drawn.append("accuracy-bits.png")
+    if len({each["density"] for each in legal}) > 1:
+        label = "density of the network, edges / those of the dense one"
+        figures.save_accuracy(legal, "density", label, out / "accuracy-density.png")
+        drawn.append("accuracy-density.png")
     return drawn
 
 
