@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from dnc_hw.fixed_point import Ints
 from dnc_hw.machine import Machine
 from dnc_hw.trace import Parameters
 from dnc_sparse.checkpoint import write_atomic
@@ -16,7 +16,7 @@ from dnc_sparse.data.npz import read_npz
 
 def write_contents(path: Path, parameters: Parameters) -> None:
     """Write parameters, whole or not at all. Raises as `write_atomic`."""
-    arrays: dict[str, Ints] = {}
+    arrays: dict[str, Any] = {}
     for i, (weights, biases) in enumerate(zip(parameters.weights, parameters.biases, strict=True)):
         arrays |= {f"w{i + 1}": weights, f"b{i + 1}": biases}
     buffer = io.BytesIO()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -171,7 +171,7 @@ def _with_means(ax: Axes, members: Sequence[Result], axis: str, column: str, nam
     ax.plot(xs, ys, ".", color=line.get_color(), alpha=0.6)
 
 
-def _log_ticks(ax: Axes, axis: str, values: set[float]) -> None:
+def _log_ticks(ax: Axes, axis: Literal["x", "y"], values: set[float]) -> None:
     """Make an axis logarithmic, labelled at the values themselves where they are few."""
     ax.set(**{f"{axis}scale": "log"})
     few = sorted(values) if len(values) <= FEW_TICKS else None
