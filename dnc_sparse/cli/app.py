@@ -1,19 +1,10 @@
-"""The commands put together, and how errors are shown."""
+"""The commands of `dnc-sparse` put together."""
 
 from __future__ import annotations
 
-import sys
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import wraps
-from typing import Annotated, Any
+from collections.abc import Sequence
 
-import typer
-from rich.console import Console
-from rich.markup import escape
-
-from dnc_sparse import __version__
+from dnc_sparse.cli import shell
 from dnc_sparse.cli.bench import bench
 from dnc_sparse.cli.compare import compare, demo
 from dnc_sparse.cli.explain import explain
@@ -21,87 +12,14 @@ from dnc_sparse.cli.info import info
 from dnc_sparse.cli.pattern import pattern
 from dnc_sparse.cli.train import train
 
-# what our functions raise for a wrong argument, file or machine; anything else is a bug
-EXPECTED = (ValueError, TypeError, RuntimeError, OSError, ImportError)
-TRACEBACK = "--traceback"
+ABOUT = """Pre-defined sparse networks for PyTorch: fix the connections, then train only those.
 
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+Start with `dnc-sparse demo`.
+"""
 
-
-class Stopped(Exception):
-    """Ctrl-C during a command; typer would end the process without a word."""
-
-
-def _add(command: Callable[..., None]) -> None:
-    @wraps(command)
-    def run(*arguments: Any, **options: Any) -> None:
-        try:
-            command(*arguments, **options)
-        except KeyboardInterrupt as interrupt:
-            raise Stopped(str(interrupt) or "interrupted") from interrupt
-
-    app.command()(run)
-
-
-for each in (demo, train, compare, pattern, bench, explain, info):
-    _add(each)
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        Console().print(f"dnc-sparse {__version__}", highlight=False)
-        raise typer.Exit
-
-
-@app.callback()
-def _common(
-    traceback: Annotated[
-        bool, typer.Option(TRACEBACK, help="Show where in the code an error arose.")
-    ] = False,
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
-    ] = False,
-) -> None:
-    """Pre-defined sparse networks for PyTorch: fix the connections, then train only those.
-
-    Start with `dnc-sparse demo`.
-    """
+app = shell.application(ABOUT, (demo, train, compare, pattern, bench, explain, info))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 2 with one red line for an error, 130 for Ctrl-C."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    with _plain_warnings():
-        try:
-            app(given, prog_name="dnc-sparse")
-        except Stopped as stopped:
-            _complain(str(stopped), "yellow")
-            sys.exit(130)
-        except EXPECTED as error:
-            if TRACEBACK in given:
-                raise
-            notes = getattr(error, "__notes__", [])
-            _complain(f"error: {' '.join(' '.join([str(error), *notes]).split())}", "red")
-            sys.exit(2)
-
-
-def _complain(text: str, style: str) -> None:
-    Console(stderr=True).print(escape(text), style=style, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """Show warnings as one line, without the place in our code they come from."""
-
-    def show(message: Warning | str, *place: object, **more: object) -> None:
-        _complain(f"warning: {message}", "yellow")
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield
+    """Run the command line and exit; see `shell.run`."""
+    shell.run(app, "dnc-sparse", arguments)

@@ -20,6 +20,7 @@ import pytest
 import torch
 import typer
 
+from dnc_hw.cli.app import app as hw_app
 from dnc_sparse.cli.app import app
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +32,7 @@ if not PAGES:
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 ERROR_ROW = re.compile(r"^\| `(.+?)` \| (.+?) \| ", re.MULTILINE)
+COMMANDS = {"dnc-sparse": app, "dnc-hw": hw_app}
 ERROR_HEADER = "| what you write | what it says |"
 
 
@@ -76,15 +78,15 @@ def test_code_and_errors(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_commands_parse(page: Path) -> None:
-    command = typer.main.get_group(app)
     for language, text, _ in blocks(page):
         if language not in ("", "sh"):
             continue
         for line in text.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
-            if words[:1] == ["dnc-sparse"]:
+            if words and words[0] in COMMANDS:
+                command = typer.main.get_group(COMMANDS[words[0]])
                 # a wrong command, option or type of value raises
-                with command.make_context("dnc-sparse", words[1:]) as context:
+                with command.make_context(words[0], words[1:]) as context:
                     name, found, rest = command.resolve_command(context, words[1:])
                     assert found is not None
                     found.make_context(name, rest, parent=context)
