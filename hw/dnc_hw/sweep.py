@@ -18,7 +18,8 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from itertools import product
@@ -131,6 +132,51 @@ def grid(
     )
     # values that were asked for twice, or round to one, make one configuration
     return list(dict.fromkeys(Configuration(*values) for values in product(*axes)))
+
+
+# keys of a listed machine, the axis of `grid` each is, and how its value becomes one of that axis
+LISTED: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "lanes": ("lanes", tuple),
+    "fan_out": ("fan_out", tuple),
+    "density": ("density", float),
+    "format": ("number", lambda bits: FixedPoint(*bits)),
+    "pipeline": ("pipeline_clocks", int),
+    "kind": ("kind", str),
+    "hazards": ("hazards", str),
+}
+
+
+def listed(base: Mapping[str, Any], path: Path, seeds: Sequence[int] = (0,)) -> list[Configuration]:
+    """Return the machines that a TOML file lists as tables [[machine]]; `base` has the rest.
+
+    Raises FileNotFoundError for a file that is not there; ValueError for text that is not TOML, a
+    file without machines, unknown keys, values of another type, and as `grid`.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no list of machines {path}; name a .toml that exists")
+    try:
+        tables = tomllib.loads(path.read_text()).get("machine")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if not isinstance(tables, list) or not tables:
+        raise ValueError(f"{path} lists no machine; begin each with a line [[machine]]")
+    found: list[Configuration] = []
+    for place, table in enumerate(tables, 1):
+        for key in table:
+            if key not in LISTED:
+                known = ", ".join(LISTED)
+                raise ValueError(f"machine {place} of {path}: unknown key {key!r}; known: {known}")
+        axes: dict[str, Any] = {}
+        for key, value in table.items():
+            axis, convert = LISTED[key]
+            try:
+                axes[axis] = [convert(value)]
+            except TypeError as error:
+                raise ValueError(
+                    f"machine {place} of {path}: {key} cannot be {value!r}: {error}"
+                ) from error
+        found += grid(base, **axes, seeds=seeds)
+    return list(dict.fromkeys(found))
 
 
 def fixed_part(base: Mapping[str, Any]) -> dict[str, Any]:

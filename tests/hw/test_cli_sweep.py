@@ -145,6 +145,58 @@ def test_bad_input(
     assert re.search(f"^error: {re.escape(text)}", capsys.readouterr().err)
 
 
+def test_a_list_of_machines(common: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / "machines.toml"
+    path.write_text(
+        "[[machine]]\nlanes = [16, 4]\nformat = [3, 8]\n"
+        "[[machine]]\npipeline = 2\nhazards = 'stall'\nkind = '2'\n"
+        "[[machine]]\ndensity = 0.5\n"
+    )
+    assert code(*common, "--list", str(path), "--seeds", "2") == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert len(results) == 6
+    first, second, third = results[::2]
+    assert (first["lanes"], first["width_bits"]) == ([16, 4], 12)
+    assert (second["pipeline_clocks"], second["hazards"], second["kind"]) == (2, "stall", "2")
+    layers = describe("small")["layers"]
+    assert third["fan_out"] == list(nearest_fan_out(layers, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lanes = 3", "{path} lists no machine; begin each with a line [[machine]]"),
+        ("[[machine]]\nlane = 3", "machine 1 of {path}: unknown key 'lane'; known: lanes, fan_out"),
+        ("[[machine]]\nlanes = 3", "machine 1 of {path}: lanes cannot be 3: "),
+        ("[[machine]]\nformat = [3]", "machine 1 of {path}: format cannot be [3]: "),
+        ("[[machine]]\nkind = 'odd'", "unknown kind 'odd'; choose published, 1, 2, 3"),
+        ("[[machine", "{path}: "),
+        (None, "no list of machines {path}; name a .toml that exists"),
+    ],
+)
+def test_bad_lists(
+    text: str | None,
+    message: str,
+    common: tuple[str, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "machines.toml"
+    if text is not None:
+        path.write_text(text)
+    assert code(*common, "--list", str(path)) != 0
+    expected = re.escape(message.format(path=path))
+    assert re.search(f"^error: {expected}", capsys.readouterr().err)
+
+
+def test_a_list_and_a_grid_are_two_things(
+    common: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert code(*common, *LANES, "--list", str(tmp_path / "machines.toml")) == 2
+    message = "error: --list names its machines one by one; leave out the options of a grid"
+    assert message in capsys.readouterr().err
+
+
 def test_grid_of_one_machine_and_of_values_twice() -> None:
     base = describe("small")
     (own,) = grid(base)

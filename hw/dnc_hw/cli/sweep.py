@@ -17,7 +17,7 @@ from rich.table import Table
 from dnc_hw import figures
 from dnc_hw.cli import options
 from dnc_hw.description import describe
-from dnc_hw.sweep import Configuration, Study, Sweep, fixed_part, grid
+from dnc_hw.sweep import Configuration, Study, Sweep, fixed_part, grid, listed
 from dnc_sparse.checkpoint import write_atomic, write_json
 from dnc_sparse.cli.options import DataDir, DataName, DataOptions, console, numbers, pairs
 
@@ -52,6 +52,10 @@ def sweep(
     hazards: Annotated[
         str | None, typer.Option(help="Hazard policies, such as stall,forward,emulate.")
     ] = None,
+    listed_in: Annotated[
+        Path | None,
+        typer.Option("--list", help="Instead: a TOML file of tables [[machine]] of these keys."),
+    ] = None,
     seeds: Annotated[
         int, typer.Option(min=1, help="Runs per machine, with seeds 0, 1, ... of edges and values.")
     ] = 1,
@@ -64,7 +68,7 @@ def sweep(
     data_dir: DataDir = None,
     data_option: DataOptions = None,
 ) -> None:
-    """Train and test every combination of the options given, and draw what it shows.
+    """Train and test every combination of the options given, or a list, and draw what it shows.
 
     Each result is kept as it finishes: the same command after Ctrl-C or a kill goes on with what is
     missing. OUT then has results.csv, results.json and pictures: time against resources, accuracy
@@ -79,16 +83,21 @@ def sweep(
     base = describe(machine) | {
         key: value for key, value in (("device", device), ("clock_mhz", clock_mhz)) if value
     }
-    configurations = grid(
-        base,
-        lanes=_tuples(lanes, "--lanes"),
-        fan_out=_tuples(fan_out, "--fan-out"),
-        density=[] if density is None else numbers(density, "--density", float),
-        number=[options.fixed_point(text) for text in number or []],
-        pipeline_clocks=[] if pipeline is None else numbers(pipeline, "--pipeline", int),
-        kind=_split(kind),
-        hazards=_split(hazards),
-        seeds=range(seeds),
+    axes: dict[str, Any] = {
+        "lanes": _tuples(lanes, "--lanes"),
+        "fan_out": _tuples(fan_out, "--fan-out"),
+        "density": [] if density is None else numbers(density, "--density", float),
+        "number": [options.fixed_point(text) for text in number or []],
+        "pipeline_clocks": [] if pipeline is None else numbers(pipeline, "--pipeline", int),
+        "kind": _split(kind),
+        "hazards": _split(hazards),
+    }
+    if listed_in is not None and any(axes.values()):
+        raise ValueError("--list names its machines one by one; leave out the options of a grid")
+    configurations = (
+        grid(base, **axes, seeds=range(seeds))
+        if listed_in is None
+        else listed(base, listed_in, range(seeds))
     )
     study = Study(
         rest=fixed_part(base),
