@@ -1,4 +1,4 @@
-"""What the backends of compiled kernels share: finding their module, and tensors by address."""
+"""What backends share: finding a compiled module, and tensors as kernels read them."""
 
 from __future__ import annotations
 

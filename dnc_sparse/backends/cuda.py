@@ -164,8 +164,7 @@ def _grad_weight(outputs: Tensor, columns: Tensor, batch: int, pattern: Pattern)
     tile = module.grad_weight_tile(dtype, shared_bytes)
     table, described = _table(pattern, "forward", tile, columns.device)
     # kernels write no slot without an edge
-    full = bool((pattern.counts == pattern.slots).all())
-    make = columns.new_empty if full else columns.new_zeros
+    make = columns.new_empty if pattern.is_full else columns.new_zeros
     grad = make(pattern.weight_shape)
     splits = _splits(module.grad_weight_blocks(described), columns.shape[1], multiprocessors)
     partial = columns.new_empty(splits, table.quads, QUAD, table.share, dtype=torch.float32)

@@ -60,7 +60,7 @@ def unavailable(pattern: Pattern, dtype: torch.dtype, device: torch.device) -> s
         return f"{dtype} is not among {', '.join(map(str, DTYPES))}"
     if str(device) not in _allowed:
         return f"not allowed on {device}; call dnc_sparse.backends.cuda_blocks.allow({device})"
-    if not pattern.plan("is_regular", lambda: pattern.is_regular):
+    if not pattern.is_regular:
         return "rows or columns of blocks differ in their number of edges"
     return _allowed[str(device)]
 

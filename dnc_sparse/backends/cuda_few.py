@@ -63,7 +63,7 @@ def build(pattern: Pattern, device: torch.device) -> FewTable | None:
     cells = (sources[:, :, None] * parts + np.arange(parts)).reshape(pattern.rows, -1)
     counts = pattern.counts * parts
     depth, runs = (0, 1)
-    if bool((pattern.counts == pattern.slots).all()):
+    if pattern.is_full:
         depth, runs = banks(cells, columns, run)
     if depth == 0 and columns > MOST_COLUMNS:
         return None

@@ -15,6 +15,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from dnc_sparse.backends.compiled import packed
 from dnc_sparse.patterns import Pattern
 
 
@@ -48,8 +49,7 @@ def backward(
 
 def _scattered(weight: Tensor, pattern: Pattern) -> Tensor:
     """Write the edges' weights into a dense matrix, ignoring empty slots: [n_out, n_in]."""
-    # a negation that torch keeps as a mark on the tensor is not in its memory
-    weight = weight.resolve_neg().contiguous()
+    weight = packed(weight)
     dense = weight.new_empty(pattern.n_out, pattern.n_in)
     _compiled().scatter(
         *_places(pattern, weight), weight.data_ptr(), dense.data_ptr(), torch.get_num_threads()

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from dnc_sparse.backends import cuda, measurements, planner, reference, triton
-from dnc_sparse.backends.planner import Decision, bucket, winner
+from dnc_sparse.backends.planner import Decision, bucket, dtype_name, winner
 from dnc_sparse.backends.race import race
 from dnc_sparse.patterns import Pattern
 
@@ -73,7 +73,7 @@ class Case(NamedTuple):
     def key(self) -> str:
         """Say what a measurement holds for."""
         p = self.pattern
-        rule = "TF32" if _tf32(self.dtype) else _name(self.dtype)
+        rule = "TF32" if _tf32(self.dtype) else dtype_name(self.dtype)
         return (
             f"{card(self.device)}: {self.function} {p.n_in} -> {p.n_out} "
             f"{p.block[0]}x{p.block[1]}, {p.spec['family']}, {p.n_edges} edges in {p.slots} slots, "
@@ -183,7 +183,7 @@ def decide(case: Case, arguments: Arguments, may_measure: bool = True) -> Decisi
         return _ruled(case, methods[0], arguments if may_measure else None)
     limit = CLEAR_LOSS * even_density(case.pattern, case.dtype)
     if case.pattern.density > limit and case.batch > FEW_SAMPLES:
-        return Decision(DENSE, f"density above {limit:.3g}: dense wins in {_name(case.dtype)}")
+        return Decision(DENSE, f"density above {limit:.3g}: dense wins in {dtype_name(case.dtype)}")
     seconds = _measured(case, [*methods, DENSE], arguments)
     return Decision(winner(seconds), f"measured on {card(case.device)}", seconds=seconds)
 
@@ -216,19 +216,17 @@ def _measured(case: Case, methods: list[Method], arguments: Arguments) -> dict[M
 
     They come from the file of this machine where they were measured before.
     """
-    key = f"{case.key}: {' or '.join(map(str, methods))}"
-    by_name = {str(method): method for method in methods}
-    found = measurements.get(key)
-    if not found or not found.keys() <= by_name.keys():
+
+    def timed() -> dict[str, float]:
         # which also compiles the kernels
-        runs: dict[str, Callable[[], object]] = {
+        runs = {
             str(method): partial(compute, method, case.function, arguments)
             for method in _agreeing(case, methods, arguments)
         }
         with torch.no_grad():
-            found = race(runs, _device_seconds)
-        measurements.put(key, found)
-    return {by_name[name]: seconds for name, seconds in found.items()}
+            return race(runs, _device_seconds)
+
+    return measurements.remembered(case.key, methods, timed)
 
 
 def _agreeing(case: Case, methods: list[Method], arguments: Arguments) -> list[Method]:
@@ -298,10 +296,6 @@ def _card(index: int) -> str:
     except PackageNotFoundError:
         compiler = ""
     return f"{torch.cuda.get_device_name(index)} (sm_{major}{minor}{compiler})"
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _tf32(dtype: torch.dtype) -> bool:

@@ -10,19 +10,21 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from dnc_sparse.processor import processor
 
 Seconds = dict[str, float]
+M = TypeVar("M")
 COMPILED = ("_cpu", "_cuda")
 
 _known: dict[Path, dict[str, Seconds]] = {}
@@ -43,6 +45,20 @@ def put(key: str, seconds: Seconds) -> None:
         temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         temporary.write_text(json.dumps(own, indent=1) + "\n")
         temporary.replace(path)
+
+
+def remembered(case: str, methods: Sequence[M], measure: Callable[[], Seconds]) -> dict[M, float]:
+    """Return the seconds of the methods in a case, measured before or now; `str` names a method.
+
+    Those that took too long to be timed may lack.
+    """
+    key = f"{case}: {' or '.join(map(str, methods))}"
+    by_name = {str(method): method for method in methods}
+    found = get(key)
+    if not found or not found.keys() <= by_name.keys():
+        found = measure()
+        put(key, found)
+    return {by_name[name]: seconds for name, seconds in found.items()}
 
 
 def forget() -> None:

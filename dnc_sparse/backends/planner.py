@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
 import torch
@@ -135,7 +135,7 @@ class Case(NamedTuple):
         return (
             f"{self.function.name} {p.n_in} -> {p.n_out} {p.block[0]}x{p.block[1]}, {family}, "
             f"{p.n_edges} edges in {p.slots} slots, batch {self.samples}, "
-            f"{_name(self.dtype)}, {_count(threads)}"
+            f"{dtype_name(self.dtype)}, {_count(threads)}"
         )
 
 
@@ -218,7 +218,9 @@ def decide(case: Case, threads: int, arguments: Arguments) -> Decision[Method]:
     case.function.prepare(case.pattern)
     best, tuning = _tuned(case, arguments)
     if case.pattern.density <= case.clear_density:
-        reason = f"density at most 1/{1 / case.clear_density:g}: sparse wins in {_name(case.dtype)}"
+        reason = (
+            f"density at most 1/{1 / case.clear_density:g}: sparse wins in {dtype_name(case.dtype)}"
+        )
         return Decision(best, reason, tuning)
     seconds = _measured(case, threads, [best, DENSE], arguments)
     return Decision(winner(seconds), f"measured with {_count(threads)}", tuning, seconds)
@@ -262,17 +264,11 @@ def _measured(
 
     They come from the file of this machine where they were measured before.
     """
-    key = f"{case.key(threads)}: {' or '.join(map(str, methods))}"
-    by_name = {str(method): method for method in methods}
-    found = measurements.get(key)
-    if not found or not found.keys() <= by_name.keys():
-        runs = {
-            name: lambda method=method: case.function.compute(method, threads, arguments)
-            for name, method in by_name.items()
-        }
-        found = race(runs)
-        measurements.put(key, found)
-    return {by_name[name]: seconds for name, seconds in found.items()}
+    runs = {
+        str(method): partial(case.function.compute, method, threads, arguments)
+        for method in methods
+    }
+    return measurements.remembered(case.key(threads), methods, lambda: race(runs))
 
 
 def winner(seconds: Mapping[M, float]) -> M:
@@ -281,7 +277,7 @@ def winner(seconds: Mapping[M, float]) -> M:
     return best if seconds[best] < MARGIN * seconds[first] else first
 
 
-def _name(dtype: torch.dtype) -> str:
+def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 

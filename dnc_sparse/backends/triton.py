@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from dnc_sparse.backends import tiles
+from dnc_sparse.backends.compiled import packed, plain
 from dnc_sparse.backends.tile_model import cycles
 from dnc_sparse.backends.tiles import FunctionName, Gpu, Side, Tile
 from dnc_sparse.patterns import Pattern
@@ -166,8 +167,8 @@ def product(
     tile = tile or _favourite("grad_input" if transposed else "forward", pattern, gathered)
     assert tile is not None
     plan, (chunk, parts) = _plan(pattern, device, transposed), _chunk(tile, batch)
-    bias = None if bias is None else _packed(bias)
-    arguments = (gathered, _packed(weight), bias, owned, plan.table, batch)
+    bias = None if bias is None else packed(bias)
+    arguments = (gathered, packed(weight), bias, owned, plan.table, batch)
     strides = (gathered.stride(0), owned.stride(0))
     constants = {"SIDE": plan.side, "RELU": relu} | _constants(tile, gathered.dtype)
     units = tiles.units_of(tile, plan.side)
@@ -204,14 +205,14 @@ def gradients(
     grad_x = None if weight is None else x.new_empty(batch, pattern.n_in)
     chunk, parts = _chunk(tile, batch)
     # empty slots are visited by no program, and without a batch none is
-    new = x.new_empty if plan.all_slots and batch else x.new_zeros
+    new = x.new_empty if pattern.is_full and batch else x.new_zeros
     kept = x.dtype if parts == 1 else torch.float32
     grad = new((parts, *pattern.weight_shape), dtype=kept)
     grad_bias = x.new_empty((parts, pattern.n_out), dtype=kept) if in_pass else None
     if grad.numel() and batch:
         with _on(x.device):
             _module().backward[(units * parts,)](
-                gathered, owned, None if weight is None else _packed(weight), grad_y,
+                gathered, owned, None if weight is None else packed(weight), grad_y,
                 grad_x, grad, grad_bias, plan.table, batch,
                 gathered.stride(0), owned.stride(0), grad_y.stride(0), chunk,
                 pattern.n_out, grad[0].numel(),
@@ -244,19 +245,17 @@ class _Plan:
 
     side: Side
     table: Any
-    all_slots: bool
 
 
 def _plan(pattern: Pattern, device: torch.device, transposed: bool) -> _Plan:
     def build() -> _Plan:
         side = tiles.side_of(pattern, transposed)
-        all_slots = bool((pattern.counts == pattern.slots).all())
         if side.rule is not None:
             rule = cyclic_rule(pattern)
             seeds = (rule.slope, rule.offset, rule.slope_step, rule.offset_step)
-            return _Plan(side, seeds, all_slots)
+            return _Plan(side, seeds)
         table = pattern.targets if transposed else pattern.sources
-        return _Plan(side, torch.from_numpy(table.copy()).to(device), all_slots)
+        return _Plan(side, torch.from_numpy(table.copy()).to(device))
 
     return pattern.plan(("triton", device, transposed), build)
 
@@ -308,13 +307,8 @@ def _power_of_two(size: int) -> int:
 
 def _rows(tensor: Tensor) -> Tensor:
     """Return the tensor with each sample's numbers next to each other in memory."""
-    # a negation that torch keeps as a mark on the tensor is not in its memory
-    tensor = tensor.resolve_neg() if tensor.is_neg() else tensor
+    tensor = plain(tensor)
     return tensor if tensor.stride(1) == 1 else tensor.contiguous()
-
-
-def _packed(tensor: Tensor) -> Tensor:
-    return (tensor.resolve_neg() if tensor.is_neg() else tensor).contiguous()
 
 
 def _on(device: torch.device) -> Any:

@@ -36,7 +36,7 @@ class GatherBmm(Candidate):
 
     @classmethod
     def _refuses(cls, problem: Problem) -> str | None:
-        if (problem.pattern.sources < 0).any():
+        if not problem.pattern.is_full:
             return "its outputs must all have the same fan_in"
         if problem.pattern.block == (1, 1):
             return "the pattern has no blocks"

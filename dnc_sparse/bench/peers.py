@@ -89,7 +89,7 @@ class Gather(Candidate):
     @classmethod
     def _refuses(cls, problem: Problem) -> str | None:
         pattern = problem.pattern
-        if (pattern.sources < 0).any():
+        if not pattern.is_full:
             return "its outputs must all have the same fan_in"
         gathered = problem.batch * pattern.n_edges * problem.dtype.itemsize / MIB
         if gathered > MAX_GATHER_MIB:

@@ -144,11 +144,16 @@ class Pattern:
         """Largest number of edges out of a left neuron."""
         return int(self._column_counts.max()) * self.block[0]
 
-    @property
+    @cached_property
+    def is_full(self) -> bool:
+        """Whether no slot is empty, that is every right neuron has the same fan_in."""
+        return bool((self.counts == self.slots).all())
+
+    @cached_property
     def is_regular(self) -> bool:
         """Whether every right neuron has the same fan_in and every left neuron the same fan_out."""
         columns = self._column_counts
-        return bool((self.counts == self.slots).all() and (columns == columns.max()).all())
+        return self.is_full and bool((columns == columns.max()).all())
 
     @cached_property
     def n_edges(self) -> int:
