@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
@@ -76,10 +76,12 @@ def record(
     effort: Effort,
     points: Sequence[Point] = (),
     roofs: Roofs | None = None,
+    *,
+    where: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return everything, with machine and versions, as one JSON-able record."""
+    """Return everything, with `where` (by default the `circumstances` now), JSON-able."""
     return {
-        **circumstances(),
+        **(circumstances() if where is None else where),
         "effort": asdict(effort),
         "measures": [_outcome(outcome) for outcome in outcomes],
         "sweep": [asdict(point) for point in points],

@@ -78,10 +78,12 @@ def run_suite(
     console = options.console()
     taker = Suite(effort)
     outcomes: list[Outcome] = []
+    # asked for once: it runs git
+    where = report.circumstances()
     for measure, count in _tracked(plan(measures, counts), lambda item: item[0].name):
         outcomes.append(_taken(taker, measure, count, keep_going=on_device))
         if json_file is not None:
-            write_json(json_file, report.record(outcomes, effort))
+            write_json(json_file, report.record(outcomes, effort, where=where))
     console.print(report.table(outcomes, counts, f"suite {name} on {machine}"))
     missing = [(outcome.measure.row, outcome.unavailable) for outcome in outcomes]
     points: list[Point] = []
@@ -95,7 +97,7 @@ def run_suite(
         console.print(f"-  {text}", highlight=False, soft_wrap=True, markup=False)
     console.print(report.summary(outcomes), highlight=False)
     if json_file is not None:
-        write_json(json_file, report.record(outcomes, effort, points, roofs))
+        write_json(json_file, report.record(outcomes, effort, points, roofs, where=where))
         console.print(f"written: {json_file}", highlight=False, soft_wrap=True)
     if plot is not None:
         console.print(f"drawn: {plot}", highlight=False, soft_wrap=True)
