@@ -1,0 +1,156 @@
+"""Pictures of a search: its progress, the front it found, what mattered, learning curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from dnc_search.findings import Findings
+from dnc_search.importance import importance
+from dnc_search.pareto import front
+from dnc_search.record import Record
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+STATES = {"complete": ("o", 1.0), "stopped": ("v", 0.5), "failed": ("x", 1.0)}
+COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#17becf", "#7f7f7f")
+BEST = "#d62728"
+
+
+def new_figure(size: tuple[float, float]) -> Figure:
+    """Return an empty figure of this size in inches.
+
+    Raises ImportError, with the way out, without matplotlib.
+    """
+    try:
+        figure: Figure = import_module("matplotlib.figure").Figure(
+            figsize=size, layout="constrained"
+        )
+    except ImportError as error:
+        raise ImportError("figures need matplotlib; pip install 'dnc-sparse[search]'") from error
+    return figure
+
+
+def progress(findings: Findings) -> Figure:
+    """Draw each candidate's score in the order of ending, and the best so far, for each w_c."""
+    rows = len(findings.w_c)
+    figure = new_figure((9, 1 + 1.9 * rows))
+    panels = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
+    trials = range(1, len(findings.records) + 1)
+    for ax, w_c in zip(panels, findings.w_c, strict=True):
+        scores = [findings.score(record, w_c) for record in findings.records]
+        _points(ax, findings.records, list(trials), scores)
+        judged = [
+            value if record.state == "complete" else float("inf")
+            for record, value in zip(findings.records, scores, strict=True)
+        ]
+        ax.step(trials, list(accumulate(judged, min)), where="post", color=BEST, linewidth=1.5)
+        ax.set_ylabel(f"f, $w_c$ = {w_c:g}")
+        ax.grid(visible=True, alpha=0.25)
+    panels[-1].set_xlabel("candidates, in the order in which they ended")
+    _legend(figure, panels[0])
+    return figure
+
+
+def pareto(findings: Findings, measure: str = "parameters") -> Figure:
+    """Draw validation error against a complexity, the front, and the winner of each w_c."""
+    figure = new_figure((8, 5))
+    ax = figure.subplots()
+    shown = [record for record in findings.records if measure in record.measures]
+    _points(ax, shown, [r.measures[measure] for r in shown], [100 * r.error for r in shown])
+    best = front(findings.judged, measure)
+    ax.step(
+        [record.measures[measure] for record in best],
+        [100 * record.error for record in best],
+        where="post",
+        color=BEST,
+        linewidth=1.2,
+        label="front",
+    )
+    for record, values in _winners(findings):
+        place = (record.measures[measure], 100 * record.error)
+        ax.plot(*place, "*", color=BEST, markersize=13, markeredgecolor="black")
+        text = "$w_c$ = " + ", ".join(f"{value:g}" for value in values)
+        ax.annotate(text, place, (6, 6), textcoords="offset points", fontsize=9)
+    ax.set_xscale("log")
+    ax.set_xlabel(measure.replace("_", " "))
+    ax.set_ylabel("validation error, %")
+    ax.grid(visible=True, which="both", alpha=0.2)
+    ax.legend(loc="upper right", fontsize=9)
+    return figure
+
+
+def importances(findings: Findings) -> Figure:
+    """Draw how strongly each parameter goes with the score, for each w_c."""
+    table = {w_c: importance(findings, w_c) for w_c in findings.w_c}
+    names = sorted({name for row in table.values() for name in row})
+    figure = new_figure((8, 1 + 0.22 * max(1, len(names)) * max(2, len(table) / 2)))
+    ax = figure.subplots()
+    height = 0.8 / len(table)
+    for index, (w_c, row) in enumerate(table.items()):
+        places = [i + height * (index - (len(table) - 1) / 2) for i in range(len(names))]
+        values = [row.get(name, 0.0) for name in names]
+        colour = COLOURS[index % len(COLOURS)]
+        ax.barh(places, values, height, color=colour, label=f"$w_c$ = {w_c:g}")
+    ax.set_yticks(range(len(names)), names)
+    ax.invert_yaxis()
+    ax.set_xlim(0, 1)
+    ax.set_xlabel("strength of association with the score, 0 to 1")
+    ax.legend(fontsize=9)
+    ax.grid(visible=True, axis="x", alpha=0.25)
+    return figure
+
+
+def curves(findings: Findings) -> Figure:
+    """Draw the validation error of each candidate after each epoch, the winners in colour."""
+    figure = new_figure((8, 4.5))
+    ax = figure.subplots()
+    best = {record.key: values for record, values in _winners(findings)}
+    for record in findings.records:
+        if record.key not in best:
+            _curve(ax, record, color="#999999", alpha=0.35, linewidth=0.8)
+    for index, record in enumerate(r for r in findings.judged if r.key in best):
+        label = "$w_c$ = " + ", ".join(f"{value:g}" for value in best[record.key])
+        _curve(ax, record, color=COLOURS[index % len(COLOURS)], linewidth=1.8, label=label)
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("validation error, %")
+    ax.set_yscale("log")
+    ax.grid(visible=True, which="both", alpha=0.2)
+    if best:
+        ax.legend(fontsize=9)
+    return figure
+
+
+def _winners(findings: Findings) -> list[tuple[Record, list[float]]]:
+    """Return the distinct winners, each with the w_c under which it wins."""
+    found: dict[str, tuple[Record, list[float]]] = {}
+    for w_c in findings.w_c if findings.judged else ():
+        record = findings.winner(w_c).record
+        found.setdefault(record.key, (record, []))[1].append(w_c)
+    return list(found.values())
+
+
+def _points(ax: Axes, records: Sequence[Record], x: Sequence[float], y: Sequence[float]) -> None:
+    stages = list(dict.fromkeys(record.stage for record in records))
+    for index, stage in enumerate(stages):
+        for state, (marker, alpha) in STATES.items():
+            own = [i for i, r in enumerate(records) if (r.stage, r.state) == (stage, state)]
+            if own:
+                label = stage if state == "complete" else f"{stage}, {state}"
+                look: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "alpha": alpha}
+                ax.scatter(
+                    [x[i] for i in own], [y[i] for i in own], 22, marker=marker, label=label, **look
+                )
+
+
+def _curve(ax: Axes, record: Record, **look: Any) -> None:
+    ax.plot(range(1, record.epochs + 1), [100 * error for error in record.curve], **look)
+
+
+def _legend(figure: Figure, ax: Axes) -> None:
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=5, fontsize=9)

@@ -1,0 +1,59 @@
+"""Which parameters go with a good score: rank correlation and correlation ratio, no model fitted.
+
+| name | meaning                                                                    |
+|------|----------------------------------------------------------------------------|
+| rho  | Spearman's rank correlation of a number with the score                     |
+| eta  | correlation ratio: the square root of the share of the ranks' variance     |
+|      | that lies between the groups of a choice                                   |
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+from dnc_search.findings import Findings
+
+# fewer say nothing
+MIN_RECORDS = 5
+
+
+def importance(findings: Findings, w_c: float) -> dict[str, float]:
+    """Return the strength of each parameter's association with the score, 0 to 1, strongest first.
+
+    |rho| for numbers, eta for choices, over the candidates that have the parameter; parameters that
+    do not vary, or occur in fewer than 5 candidates, are left out. It says what went with good
+    scores in this search, not what causes them.
+    """
+    judged = findings.judged
+    names = sorted({name for record in judged for name in record.config})
+    found = {}
+    for name in names:
+        own = [record for record in judged if name in record.config]
+        values = [record.config[name] for record in own]
+        if len(own) < MIN_RECORDS or len(set(values)) < 2:
+            continue
+        ranks = stats.rankdata([findings.score(record, w_c) for record in own])
+        if any(isinstance(value, str) for value in values):
+            found[name] = _correlation_ratio([str(value) for value in values], ranks)
+        else:
+            found[name] = _rank_correlation(np.asarray(values, float), ranks)
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def _rank_correlation(values: np.ndarray, ranks: np.ndarray) -> float:
+    if np.ptp(ranks) == 0:
+        return 0.0
+    return abs(float(np.corrcoef(stats.rankdata(values), ranks)[0, 1]))
+
+
+def _correlation_ratio(groups: list[str], ranks: np.ndarray) -> float:
+    total = float(np.var(ranks)) * len(ranks)
+    if total == 0:
+        return 0.0
+    labels = np.asarray(groups)
+    between = sum(
+        (labels == group).sum() * (ranks[labels == group].mean() - ranks.mean()) ** 2
+        for group in set(groups)
+    )
+    return float(np.sqrt(between / total))

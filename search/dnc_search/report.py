@@ -1,0 +1,189 @@
+"""A search as one page of HTML: what was found, how it went, and with what settings.
+
+The page holds its pictures and needs no other file and no network.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dnc_search import drawing, figures
+from dnc_search.findings import Findings, Winner
+from dnc_search.record import Record
+from dnc_sparse import __version__, checkpoint
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RANKED = 10
+SECTIONS: tuple[tuple[str, str, Callable[[Findings], Figure]], ...] = (
+    (
+        "Error against size",
+        "Every candidate's validation error. The line is the front: no candidate is both smaller "
+        "and better. Stars win under some w_c.",
+        figures.pareto,
+    ),
+    (
+        "Progress",
+        "Lower is better; the line is the best so far among candidates trained to their end.",
+        figures.progress,
+    ),
+    (
+        "What mattered",
+        "How strongly each parameter went with the score in this search: rank correlation, or "
+        "correlation ratio for choices. It does not say what causes a good score.",
+        figures.importances,
+    ),
+    ("Learning curves", "Validation error after each epoch; winners in colour.", figures.curves),
+)
+
+
+def write_report(findings: Findings, path: Path) -> None:
+    """Write the page, atomically.
+
+    Raises ImportError, with the way out, without matplotlib or jinja2, ValueError when no candidate
+    has finished yet, and RuntimeError when the file cannot be written.
+    """
+    checkpoint.write_atomic(path, render(findings).encode())
+
+
+def render(findings: Findings) -> str:
+    """Return the page. Raises as `write_report`."""
+    winners = [findings.winner(w_c) for w_c in findings.w_c]
+    measures = _columns(findings)
+    failed = [record for record in findings.records if record.state == "failed"]
+    return _template().render(
+        name=findings.name,
+        state=_state(findings),
+        about=findings.about,
+        test_note=_test_note(winners),
+        measures=[{"title": name.replace("_", " ")} for name in measures],
+        winners=[_winner_row(findings, winner, measures) for winner in winners],
+        drawings=_drawings(findings, winners),
+        sections=[
+            {"title": title, "about": about, "source": _picture(draw(findings))}
+            for title, about, draw in SECTIONS
+        ],
+        rankings=[
+            {
+                "w_c": f"{w_c:g}",
+                "rows": [
+                    _ranked_row(findings, record, w_c, measures)
+                    for record in findings.ranking(w_c)[:RANKED]
+                ],
+            }
+            for w_c in findings.w_c
+        ],
+        failures=[
+            {"network": _network(findings, record), "why": record.failure} for record in failed
+        ],
+        made_by=f"dnc-search {__version__}",
+    )
+
+
+def _template() -> Any:
+    try:
+        from jinja2 import Environment, StrictUndefined
+    except ImportError as error:
+        raise ImportError("reports need jinja2; pip install 'dnc-sparse[search]'") from error
+    text = resources.files("dnc_search").joinpath("templates/report.html.j2").read_text()
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
+    return environment.from_string(text)
+
+
+def _state(findings: Findings) -> str:
+    states = [record.state for record in findings.records]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in figures.STATES)
+    seconds = sum(record.seconds for record in findings.records)
+    return (
+        f"{len(states)} candidates ({counts}), {findings.epochs} epochs of training, "
+        f"{seconds / 60:.1f} minutes of one worker's time."
+    )
+
+
+def _columns(findings: Findings) -> list[str]:
+    """Return the complexities to show: those that count, then what every reader asks for."""
+    wanted = [*findings.penalty, "parameters", "seconds_per_epoch"]
+    known = {name for record in findings.judged for name in record.measures}
+    return [name for name in dict.fromkeys(wanted) if name in known]
+
+
+def _network(findings: Findings, record: Record) -> str:
+    return findings.space.summary(record.config, findings.shape)
+
+
+def _shared(findings: Findings, record: Record, w_c: float, measures: list[str]) -> dict[str, Any]:
+    return {
+        "network": _network(findings, record),
+        "error": _percent(record.error),
+        "measures": [_figure(record.measures, name) for name in measures],
+        "score": f"{findings.score(record, w_c):.4f}",
+    }
+
+
+def _winner_row(findings: Findings, winner: Winner, measures: list[str]) -> dict[str, Any]:
+    test = "-" if winner.test_error is None else _percent(winner.test_error)
+    if winner.half_width is not None:
+        test += f" ± {100 * winner.half_width:.2f}"
+    shared = _shared(findings, winner.record, winner.w_c, measures)
+    return shared | {"w_c": f"{winner.w_c:g}", "test": test}
+
+
+def _ranked_row(
+    findings: Findings, record: Record, w_c: float, measures: list[str]
+) -> dict[str, Any]:
+    training = {
+        name: f"{value:.3g}" if isinstance(value := record.config[name], float) else str(value)
+        for name in ("learning_rate", "weight_decay", "batch_size")
+    }
+    return _shared(findings, record, w_c, measures) | training | {"stage": record.stage}
+
+
+def _test_note(winners: list[Winner]) -> str:
+    runs = sorted({len(winner.finals) for winner in winners})
+    if runs == [0]:
+        return "The final stage has not run yet, so there are no test figures."
+    count = str(runs[0]) if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
+    return (
+        f"Test errors are those of {count} new trainings on all training samples, after the last "
+        f"epoch, on samples that the search has never seen; mean and 95 % interval."
+    )
+
+
+def _drawings(findings: Findings, winners: list[Winner]) -> list[dict[str, str]]:
+    found: dict[str, list[Winner]] = {}
+    for winner in winners:
+        found.setdefault(winner.record.key, []).append(winner)
+    drawn = []
+    for same in found.values():
+        record = same[0].record
+        model = findings.space.build(record.config, findings.shape, 0)
+        values = ", ".join(f"{winner.w_c:g}" for winner in same)
+        title = f"w_c = {values}: {_network(findings, record)}"
+        source = _picture(drawing.network(model, title))
+        drawn.append({"about": title, "source": source})
+    return drawn
+
+
+def _picture(figure: Figure) -> str:
+    """Return the figure as a source of an image element."""
+    buffer = io.BytesIO()
+    # without a date, the same search gives the same page
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f} %"
+
+
+def _figure(measures: Mapping[str, float], name: str) -> str:
+    if name not in measures:
+        return "-"
+    value = measures[name]
+    return f"{value:,.0f}" if value == int(value) else f"{value:.3g}"
