@@ -70,6 +70,10 @@ def run(task: Task, version: Version, seed: int, threads: int, *, measure: bool 
     # only the end counts here; looking at the test set every epoch would cost time
     config = replace(config, eval_every=config.epochs)
     data = task.load(version)
+    if data.is_regression:
+        raise ValueError(
+            f"{data.name} is a regression and has no accuracies to compare; train shows its errors"
+        )
     with warnings.catch_warnings():
         # the parent process has said it, once for all seeds
         warnings.filterwarnings("ignore", message="density .* becomes", category=UserWarning)
@@ -80,12 +84,15 @@ def run(task: Task, version: Version, seed: int, threads: int, *, measure: bool 
     # drawing the patterns is no part of training
     memory.forget()
     history = fit(model, data, config, progress=False)
+    train_accuracy = history.epochs[-1].train_accuracy
+    # classes have one
+    assert train_accuracy is not None
     return Result(
         key=run_key(identity, version, seed, threads if measure else None),
         version=version.name,
         seed=seed,
         test_accuracy=history.test_accuracy,
-        train_accuracy=history.epochs[-1].train_accuracy,
+        train_accuracy=train_accuracy,
         loss=history.epochs[-1].loss,
         density=model.density,
         edges=model.n_edges,

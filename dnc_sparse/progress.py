@@ -20,9 +20,11 @@ class EpochLine(Protocol):
     @property
     def loss(self) -> float: ...
     @property
-    def train_accuracy(self) -> float: ...
+    def train_accuracy(self) -> float | None: ...
     @property
-    def test_accuracy(self) -> float | None: ...
+    def validation_error(self) -> float | None: ...
+    @property
+    def test_error(self) -> float | None: ...
     @property
     def seconds(self) -> float: ...
 
@@ -71,9 +73,7 @@ class Display:
 
     def epoch(self, row: EpochLine) -> None:
         """Say that an epoch is done."""
-        figures = f"loss {row.loss:.4f}  train {100 * row.train_accuracy:.2f} %"
-        if row.test_accuracy is not None:
-            figures += f"  test {100 * row.test_accuracy:.2f} %"
+        figures = _figures(row)
         if self._bar is not None:
             self._bar.update(self._task, description=self._head(row.epoch), figures=figures)
         elif self._enabled:
@@ -83,3 +83,17 @@ class Display:
     def _head(self, epoch: int) -> str:
         title = f"{self._title}  " if self._title else ""
         return f"{title}epoch {epoch}/{self._epochs}"
+
+
+def _figures(row: EpochLine) -> str:
+    """Return the loss and accuracies, or errors in regression; validation where not tested."""
+    split, error = "test", row.test_error
+    if error is None:
+        split, error = "validation", row.validation_error
+    if row.train_accuracy is None:
+        trained = f"squared error {row.loss:.4g}"
+        held_out = "" if error is None else f"  {split} error {100 * error:.2f} % of variance"
+    else:
+        trained = f"loss {row.loss:.4f}  train {100 * row.train_accuracy:.2f} %"
+        held_out = "" if error is None else f"  {split} {100 * (1 - error):.2f} %"
+    return trained + held_out

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from torch import nn
 
 from dnc_sparse import checkpoint
 
-# a run may be prolonged, or watched more closely, without becoming another run
-FREE_TO_CHANGE = ("epochs", "eval_every")
+# a run may be watched more closely without becoming another run
+FREE_TO_CHANGE = ("eval_every",)
 # what a checkpoint holds
 PARTS = ("settings", "model", "optimizer", "history")
 
@@ -30,14 +31,23 @@ PARTS = ("settings", "model", "optimizer", "history")
 class RunFolder:
     """Writes a run as it goes and restores it.
 
-    `settings` is a flat JSON-able record that a resumed run must share (`FREE_TO_CHANGE` apart).
+    `settings` is a flat JSON-able record that a resumed run must share, `FREE_TO_CHANGE` and the
+    names in `free_to_change` apart.
     `epochs_saved` counts the epochs in the checkpoint on disk. Raises FileExistsError when the
     folder already holds a run and `resume` is False, RuntimeError when it cannot be made.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any], *, resume: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: dict[str, Any],
+        *,
+        resume: bool,
+        free_to_change: Collection[str] = (),
+    ) -> None:
         self.path = path
         self.checkpoint_path = path / "checkpoint.pt"
+        self._free = {*FREE_TO_CHANGE, *free_to_change}
         self._settings: dict[str, Any] = json.loads(json.dumps(settings))
         self.epochs_saved = 0
         self._pending: dict[str, Any] | None = None
@@ -83,10 +93,17 @@ class RunFolder:
             )
 
     def _check_settings(self, before: dict[str, Any]) -> None:
+        unknown = [name for name in self._settings if name not in before]
+        if unknown:
+            raise ValueError(
+                f"{self.checkpoint_path} was written by an older release, which had no "
+                f"{', '.join(unknown)}; finish the run with that release, or start in another "
+                f"folder"
+            )
         changed = [
-            f"{name} {before.get(name)!r}, now {value!r}"
+            f"{name} {before[name]!r}, now {value!r}"
             for name, value in self._settings.items()
-            if name not in FREE_TO_CHANGE and before.get(name) != value
+            if name not in self._free and before[name] != value
         ]
         if changed:
             raise ValueError(

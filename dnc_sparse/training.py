@@ -7,114 +7,42 @@ the epoch alone, so an interrupted run that is resumed ends with the same weight
 from __future__ import annotations
 
 import math
-import operator
 import time
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from dnc_sparse.data import DataSet, Split
+from dnc_sparse.fit_config import FitConfig, integer, make_optimizer
+from dnc_sparse.history import Epoch, History
+from dnc_sparse.metrics import evaluate, relative_error
 from dnc_sparse.progress import Display
 from dnc_sparse.run_folder import RunFolder
 
-OptimizerName = Literal["adam", "sgd"]
+__all__ = [
+    "Epoch",
+    "FitConfig",
+    "History",
+    "Interrupted",
+    "StopTraining",
+    "evaluate",
+    "fit",
+    "make_optimizer",
+    "relative_error",
+]
 
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C during `fit`, after the last full epoch was saved; the message says how to go on."""
 
 
-@dataclass(frozen=True)
-class FitConfig:
-    """Settings of a run.
-
-    `lr_decay` divides the learning rate by (1 + lr_decay * step), as Keras does. `l2` adds
-    l2 * sum(w^2) over kernels (parameters of two or more dimensions) to what is minimised; the
-    reported loss is the cross-entropy alone. `eval_every` counts epochs; the last one is always
-    evaluated. Raises ValueError for a value out of range.
-    """
-
-    epochs: int = 10
-    batch_size: int = 128
-    optimizer: OptimizerName = "adam"
-    learning_rate: float = 1e-3
-    momentum: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    lr_decay: float = 0.0
-    l2: float = 0.0
-    seed: int = 0
-    shuffle: bool = True
-    eval_every: int = 1
-
-    def __post_init__(self) -> None:
-        known = get_args(OptimizerName)
-        if self.optimizer not in known:
-            raise ValueError(f"unknown optimizer {self.optimizer!r}; choose {' or '.join(known)}")
-        for name in ("epochs", "batch_size", "eval_every", "seed"):
-            # numpy's integers become Python's, which JSON can hold
-            object.__setattr__(self, name, _integer(name, getattr(self, name)))
-        limits = {
-            "at least 1": ("epochs", "batch_size", "eval_every"),
-            "above 0": ("learning_rate", "eps"),
-            "0 or more": ("momentum", "lr_decay", "l2", "seed"),
-        }
-        holds = {
-            "at least 1": lambda value: value >= 1,
-            "above 0": lambda value: 0 < value < math.inf,
-            "0 or more": lambda value: 0 <= value < math.inf,
-        }
-        for limit, names in limits.items():
-            for name in names:
-                value = getattr(self, name)
-                if not holds[limit](value):
-                    raise ValueError(f"{name} must be {limit}, got {value}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas must lie in 0..1 (1 excluded), got {self.betas}")
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """Figures of one epoch; accuracies are fractions.
-
-    `train_accuracy` is the running one, over batches as they were trained on. `seconds` is the time
-    spent training, evaluation excluded.
-    """
-
-    epoch: int
-    loss: float
-    train_accuracy: float
-    validation_accuracy: float | None
-    test_accuracy: float | None
-    seconds: float
-
-
-@dataclass
-class History:
-    """Epochs of one run, in order."""
-
-    epochs: list[Epoch] = field(default_factory=list)
-
-    @property
-    def test_accuracy(self) -> float:
-        """Test accuracy after the last epoch, the figure the papers report."""
-        accuracy = self.epochs[-1].test_accuracy
-        # fit evaluates the last epoch
-        assert accuracy is not None
-        return accuracy
-
-    @property
-    def seconds_per_epoch(self) -> float:
-        """Median training time of an epoch."""
-        return float(np.median([row.seconds for row in self.epochs]))
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the epochs as JSON-able records."""
-        return [asdict(row) for row in self.epochs]
+class StopTraining(Exception):
+    """Raised by `on_epoch` of `fit` to end the run after the epoch it was called with."""
 
 
 def fit(
@@ -128,12 +56,19 @@ def fit(
     progress: bool = True,
     title: str = "",
     device: torch.device | str = "cpu",
+    on_epoch: Callable[[Epoch], None] | None = None,
+    evaluate_test: bool = True,
 ) -> History:
-    """Train a classifier in place and return its history.
+    """Train a model in place and return its history.
 
-    The model maps [batch, n_features] to logits [batch, n_classes]. With `run_dir`, the run is
-    written there (`dnc_sparse.run_folder`), a checkpoint every `checkpoint_every` epochs, and
+    The model maps [batch, n_features] to [batch, n_outputs]: logits of the classes, trained by
+    cross-entropy, or, in regression, the targets, trained by squared error. With `run_dir`, the run
+    is written there (`dnc_sparse.run_folder`), a checkpoint every `checkpoint_every` epochs, and
     `resume` continues from it; without a checkpoint, `resume` starts from the beginning.
+
+    `on_epoch` is called after each epoch that is trained and evaluated, and ends the run by raising
+    `StopTraining`: the history up to that epoch is returned as of a whole run. With
+    `evaluate_test=False` the test set is never looked at.
 
     Raises ValueError when model and data do not fit or the checkpoint is of another run,
     FileExistsError when `run_dir` holds a run and `resume` is False, RuntimeError when the loss is
@@ -143,19 +78,25 @@ def fit(
     """
     if resume and run_dir is None:
         raise ValueError("resume needs run_dir, the folder of the run to continue")
-    if _integer("checkpoint_every", checkpoint_every) < 1:
+    if integer("checkpoint_every", checkpoint_every) < 1:
         raise ValueError(f"checkpoint_every must be at least 1 epoch, got {checkpoint_every}")
     device = torch.device(device)
     model.to(device)
     _check_output(model, data, device)
-    train, test = _moved(data.train, device), _moved(data.test, device)
-    validation = None if data.validation is None else _moved(data.validation, device)
+    train = _moved(data.train, device)
+    held_out = {
+        name: _moved(split, device)
+        for name, split in data.splits.items()
+        if name == "validation" or (name == "test" and evaluate_test)
+    }
     optimizer = make_optimizer(model, config)
     history = History()
     folder = None
     if run_dir is not None:
         settings = asdict(config) | {"data": data.name, "samples": len(data.train.y)}
-        folder = RunFolder(Path(run_dir), settings, resume=resume)
+        # only a rate that does not depend on them lets a run be prolonged
+        free = ("epochs",) if config.schedule == "constant" else ()
+        folder = RunFolder(Path(run_dir), settings, resume=resume, free_to_change=free)
         history.epochs = [Epoch(**row) for row in folder.restore(model, optimizer)]
     done = len(history.epochs)
     if done > config.epochs:
@@ -163,9 +104,9 @@ def fit(
             f"{run_dir} has {done} epochs already, more than the {config.epochs} asked for; "
             f"ask for {done} or more, or start in another folder"
         )
-    if folder is not None and done == config.epochs and history.epochs[-1].test_accuracy is None:
-        # it was not the last epoch when it was trained
-        history.epochs[-1] = _evaluated(history.epochs[-1], model, validation, test, config)
+    if folder is not None and done == config.epochs and _lacks(history.epochs[-1], held_out):
+        # it was not the last epoch when it was trained, or not to be tested
+        history.epochs[-1] = _evaluated(history.epochs[-1], model, held_out, config)
         folder.amend(model, optimizer, history.rows())
     steps = math.ceil(len(data.train.y) / config.batch_size)
     try:
@@ -175,14 +116,20 @@ def fit(
                     model, train, config, optimizer, number, display
                 )
                 last = number + 1 == config.epochs
+                evaluated = last or (number + 1) % config.eval_every == 0
                 row = Epoch(number + 1, loss, accuracy, None, None, seconds)
-                if last or (number + 1) % config.eval_every == 0:
-                    row = _evaluated(row, model, validation, test, config)
+                if evaluated:
+                    row = _evaluated(row, model, held_out, config)
                 history.epochs.append(row)
                 if folder is not None:
                     write = last or (number + 1) % checkpoint_every == 0
                     folder.record(model, optimizer, history.rows(), write=write)
                 display.epoch(row)
+                if evaluated and on_epoch is not None:
+                    on_epoch(row)
+    except StopTraining:
+        if folder is not None:
+            folder.flush()
     except KeyboardInterrupt as interrupt:
         if folder is None:
             raise
@@ -203,53 +150,23 @@ def fit(
     return history
 
 
-def make_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
-    """Return the optimiser of `config`, its L2 term on kernels only."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    if not trained:
-        raise ValueError("the model has no parameter to train; set requires_grad on some")
-    groups: list[dict[str, Any]] = [
-        # the gradient of l2 * sum(w^2) is 2 * l2 * w
-        {"params": [p for p in trained if p.dim() > 1], "weight_decay": 2 * config.l2},
-        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    # one pass over the parameters a step: 72 us instead of 165 for (800, 100, 10) on a CPU
-    fused = {p.device.type for p in trained} <= {"cpu", "cuda"}
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            groups, lr=config.learning_rate, momentum=config.momentum, fused=fused
-        )
-    return torch.optim.Adam(
-        groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=fused
-    )
-
-
-def evaluate(model: nn.Module, split: Split, batch_size: int = 256) -> float:
-    """Return the fraction of samples the model classifies as labelled, in evaluation mode."""
-    was_training = model.training
-    model.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=split.y.device)
-    with torch.no_grad():
-        for x, y in zip(
-            torch.split(split.x, batch_size), torch.split(split.y, batch_size), strict=True
-        ):
-            correct += (model(x).argmax(1) == y).sum()
-    model.train(was_training)
-    return correct.item() / max(1, len(split.y))
+def _lacks(row: Epoch, held_out: Mapping[str, Split]) -> bool:
+    """Say whether a figure of these splits is missing."""
+    return any(getattr(row, f"{name}_error") is None for name in held_out)
 
 
 def _evaluated(
-    row: Epoch, model: nn.Module, validation: Split | None, test: Split, config: FitConfig
+    row: Epoch, model: nn.Module, held_out: Mapping[str, Split], config: FitConfig
 ) -> Epoch:
-    """Return the row with the accuracies of the model as it is now."""
-    return replace(
-        row,
-        validation_accuracy=(
-            None if validation is None else evaluate(model, validation, config.batch_size)
-        ),
-        test_accuracy=evaluate(model, test, config.batch_size),
-    )
+    """Return the row with the figures of the model as it is now."""
+    figures: dict[str, Any] = {}
+    for name, split in held_out.items():
+        if split.is_regression:
+            figures[f"{name}_error"] = relative_error(model, split, config.batch_size)
+        else:
+            accuracy = evaluate(model, split, config.batch_size)
+            figures |= {f"{name}_accuracy": accuracy, f"{name}_error": 1 - accuracy}
+    return replace(row, **figures)
 
 
 def _train_epoch(
@@ -259,8 +176,9 @@ def _train_epoch(
     optimizer: torch.optim.Optimizer,
     number: int,
     display: Display,
-) -> tuple[float, float, float]:
-    """Train one epoch and return its mean loss, running accuracy and seconds."""
+) -> tuple[float, float | None, float]:
+    """Train one epoch; return its mean loss, running accuracy (of classes) and seconds."""
+    loss_of = nn.functional.mse_loss if split.is_regression else nn.functional.cross_entropy
     samples = len(split.y)
     steps = math.ceil(samples / config.batch_size)
     # sums stay on the device: reading one per step would wait for it
@@ -275,18 +193,19 @@ def _train_epoch(
         model.train()
         started = time.perf_counter()
         for step, batch in enumerate(torch.split(order, config.batch_size)):
-            rate = config.learning_rate / (1 + config.lr_decay * (number * steps + step))
+            rate = config.rate(number * steps + step, config.epochs * steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             x, y = split.x.index_select(0, batch), split.y.index_select(0, batch)
-            logits = model(x)
-            loss = nn.functional.cross_entropy(logits, y)
+            output = model(x)
+            loss = loss_of(output, y)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimizer.step()
             with torch.no_grad():
                 total_loss += loss * len(batch)
-                correct += (logits.argmax(1) == y).sum()
+                if not split.is_regression:
+                    correct += (output.argmax(1) == y).sum()
             display.step(step, steps)
         mean_loss = total_loss.item() / samples
         seconds = time.perf_counter() - started
@@ -295,14 +214,7 @@ def _train_epoch(
             f"the loss became {mean_loss} in epoch {number + 1}; "
             f"lower the learning rate (now {config.learning_rate:g})"
         )
-    return mean_loss, correct.item() / samples, seconds
-
-
-def _integer(name: str, value: int) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise ValueError(f"{name} must be an integer, got {value!r}") from None
+    return mean_loss, None if split.is_regression else correct.item() / samples, seconds
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:
@@ -317,14 +229,15 @@ def _moved(split: Split, device: torch.device) -> Split:
 
 
 def _check_output(model: nn.Module, data: DataSet, device: torch.device) -> None:
-    """Raise ValueError unless the model gives one logit per class."""
+    """Raise ValueError unless the model gives one output per class or target."""
     was_training = model.training
     model.eval()
     with torch.no_grad():
         shape = list(model(data.train.x[:1].to(device)).shape)
     model.train(was_training)
-    if shape != [1, data.n_classes]:
+    if shape != [1, data.n_outputs]:
+        what = "targets" if data.is_regression else "classes"
         raise ValueError(
-            f"the model maps one sample to {shape}, but {data.name} has {data.n_classes} classes; "
-            f"give it {data.n_classes} outputs"
+            f"the model maps one sample to {shape}, but {data.name} has {data.n_outputs} {what}; "
+            f"give it {data.n_outputs} outputs"
         )

@@ -58,7 +58,8 @@ def train(
     """Train a network with a fixed sparse pattern, or a dense one to compare with.
 
     Without --density and --fan-out the network is dense. Test accuracy is that after the last
-    epoch; several seeds give a mean and its 95 % interval.
+    epoch, and so is the error of a regression, in percent of the targets' variance; several seeds
+    give a mean and its 95 % interval.
 
     **Examples**
 
@@ -84,6 +85,8 @@ def train(
     console = options.console()
     loaded = task.load(version)
     console.print(repr(loaded), highlight=False)
+    # regression has no accuracy
+    figure = "test_error" if loaded.is_regression else "test_accuracy"
     runs: list[dict[str, Any]] = []
     for seed in range(first_seed, first_seed + seeds):
         model = task.model(version, seed)
@@ -98,18 +101,17 @@ def train(
             progress=not quiet,
             title=f"seed {seed}",
         )
+        rows = history.rows()
+        runs.append({"seed": seed, figure: rows[-1][figure], "epochs": rows})
         console.print(
-            f"seed {seed}: test accuracy {100 * history.test_accuracy:.2f} %, "
+            f"seed {seed}: {figure.replace('_', ' ')} {100 * rows[-1][figure]:.2f} %, "
             f"{history.seconds_per_epoch:.3f} s per epoch",
             highlight=False,
         )
-        runs.append(
-            {"seed": seed, "test_accuracy": history.test_accuracy, "epochs": history.rows()}
-        )
-    mean, half_width = mean_interval([run["test_accuracy"] for run in runs])
+    mean, half_width = mean_interval([run[figure] for run in runs])
     if seeds > 1:
         text = accuracy_text(mean, half_width)
-        console.print(f"{seeds} seeds: test accuracy {text} % (mean, 95 % interval)")
+        console.print(f"{seeds} seeds: {figure.replace('_', ' ')} {text} % (mean, 95 % interval)")
     if json_file is not None:
         record = {
             "machine": machine.describe(),
@@ -120,7 +122,7 @@ def train(
                 "parameters": model.n_parameters,
                 "density": model.density,
             },
-            "test_accuracy": {"mean": mean, "half_width_95": half_width},
+            figure: {"mean": mean, "half_width_95": half_width},
             "runs": runs,
         }
         checkpoint.write_json(json_file, record)

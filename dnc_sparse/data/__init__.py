@@ -7,6 +7,7 @@ from dnc_sparse.data.files import DataFile, find_file
 from dnc_sparse.data.idx import read_idx
 from dnc_sparse.data.morse_frames import morse
 from dnc_sparse.data.texts import bag_of_words
+from dnc_sparse.data.validation import split_validation
 
 __all__ = [
     "DataFile",
@@ -22,4 +23,5 @@ __all__ = [
     "morse_difficulty",
     "pad_features",
     "read_idx",
+    "split_validation",
 ]

@@ -4,6 +4,7 @@
 |---------|--------------------------------------|-------------------------------|
 | x       | input features of each sample        | [samples, n_features] float32 |
 | y       | class of each sample, 0..n_classes-1 | [samples] int64               |
+|         | or, in regression, its targets       | [samples, targets] float32    |
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Samples and their classes: x [samples, features] float32, y [samples] int64.
+    """Samples and what to learn of them: x [samples, features] float32, y [samples] int64 classes
+    or [samples, targets] float32.
 
     Raises ValueError for other shapes or dtypes, for counts that differ and for values that are
     not finite.
@@ -28,15 +30,23 @@ class Split:
 
     def __post_init__(self) -> None:
         _check_tensor("x", self.x, torch.float32, "[samples, features]", 2)
-        _check_tensor("y", self.y, torch.int64, "[samples]", 1)
+        if self.is_regression:
+            _check_tensor("y", self.y, torch.float32, "[samples, targets]", 2)
+        else:
+            other = "; targets of a regression are [samples, targets] torch.float32"
+            _check_tensor("y", self.y, torch.int64, "[samples]", 1, other)
         if len(self.x) != len(self.y):
-            raise ValueError(f"x has {len(self.x)} samples but y has {len(self.y)} labels")
-        finite = torch.isfinite(self.x)
-        if not finite.all():
-            row, column = torch.nonzero(~finite)[0].tolist()
-            raise ValueError(
-                f"x[{row}, {column}] is {self.x[row, column].item()}; every feature must be finite"
-            )
+            what = "targets" if self.is_regression else "labels"
+            raise ValueError(f"x has {len(self.x)} samples but y has {len(self.y)} {what}")
+        _check_finite("x", self.x, "feature")
+        if self.is_regression:
+            _check_finite("y", self.y, "target")
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether y holds numbers to predict, not classes."""
+        # one dimension of floating point is the commonest slip in labels, and refused as such
+        return self.y.is_floating_point() and self.y.dim() > 1
 
     def __len__(self) -> int:
         return len(self.y)
@@ -44,11 +54,12 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """A named classification task with its splits.
+    """A named task with its splits: classification, or regression where y holds numbers.
 
-    `class_names` is empty or names every class; `image_shape` is (height, width) where the features
-    are the pixels of an image, row by row. Raises ValueError for an empty train or test split,
-    splits of different widths, and labels outside 0..n_classes-1.
+    `n_classes` is 0 in regression. `class_names` is empty or names every class; `image_shape` is
+    (height, width) or (channels, height, width) where the features are the pixels of an image, row
+    by row of each channel. Raises ValueError for an empty train or test split, splits of different
+    widths or tasks, labels outside 0..n_classes-1, and targets that are all equal.
     """
 
     name: str
@@ -57,7 +68,7 @@ class DataSet:
     validation: Split | None
     n_classes: int
     class_names: tuple[str, ...] = ()
-    image_shape: tuple[int, int] | None = None
+    image_shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         for part, split in self.splits.items():
@@ -68,21 +79,65 @@ class DataSet:
                     f"{part} split of {self.name!r} has {split.x.shape[1]} features, "
                     f"train has {self.n_features}"
                 )
-            low, high = int(split.y.min()), int(split.y.max())
-            if low < 0 or high >= self.n_classes:
-                raise ValueError(
-                    f"{part} labels of {self.name!r} run from {low} to {high}; "
-                    f"{self.n_classes} classes need labels in 0..{self.n_classes - 1}"
-                )
+            if self.is_regression:
+                self._check_targets(part, split)
+            else:
+                self._check_labels(part, split)
         if self.class_names and len(self.class_names) != self.n_classes:
             raise ValueError(
                 f"{self.name!r} has {self.n_classes} classes but {len(self.class_names)} names"
             )
-        if self.image_shape is not None and prod(self.image_shape) != self.n_features:
+        if self.image_shape is None:
+            return
+        if len(self.image_shape) not in (2, 3):
+            raise ValueError(
+                f"image shape {self.image_shape} of {self.name!r} must be (height, width) or "
+                f"(channels, height, width)"
+            )
+        if prod(self.image_shape) != self.n_features:
             raise ValueError(
                 f"image shape {self.image_shape} of {self.name!r} makes {prod(self.image_shape)} "
                 f"features, the samples have {self.n_features}"
             )
+
+    def _check_labels(self, part: str, split: Split) -> None:
+        if split.is_regression:
+            raise ValueError(f"{part} split of {self.name!r} has targets, train has classes")
+        low, high = int(split.y.min()), int(split.y.max())
+        if low < 0 or high >= self.n_classes:
+            raise ValueError(
+                f"{part} labels of {self.name!r} run from {low} to {high}; "
+                f"{self.n_classes} classes need labels in 0..{self.n_classes - 1}"
+            )
+
+    def _check_targets(self, part: str, split: Split) -> None:
+        if self.n_classes:
+            raise ValueError(
+                f"{self.name!r} has targets to predict, so n_classes must be 0, not "
+                f"{self.n_classes}"
+            )
+        if not split.is_regression:
+            raise ValueError(f"{part} split of {self.name!r} has classes, train has targets")
+        if split.y.shape[1:] != self.train.y.shape[1:]:
+            raise ValueError(
+                f"{part} split of {self.name!r} has {split.y.shape[1]} targets, "
+                f"train has {self.train.y.shape[1]}"
+            )
+        if bool((split.y == split.y[0]).all()):
+            raise ValueError(
+                f"{part} targets of {self.name!r} are the same in all {len(split)} samples; "
+                f"their error is measured by how much they vary"
+            )
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether numbers are to be predicted, not classes."""
+        return self.train.is_regression
+
+    @property
+    def n_outputs(self) -> int:
+        """Outputs of a model of this task: classes, or targets in regression."""
+        return int(self.train.y.shape[1]) if self.is_regression else self.n_classes
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -97,8 +152,9 @@ class DataSet:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{len(split)} {name}" for name, split in self.splits.items())
+        what = "targets" if self.is_regression else "classes"
         return (
-            f"DataSet({self.name}, {self.n_features} features, {self.n_classes} classes, {counts})"
+            f"DataSet({self.name}, {self.n_features} features, {self.n_outputs} {what}, {counts})"
         )
 
 
@@ -140,6 +196,19 @@ def pad_features(data: DataSet, n_features: int) -> DataSet:
     )
 
 
-def _check_tensor(name: str, tensor: Tensor, dtype: torch.dtype, form: str, dim: int) -> None:
+def _check_tensor(
+    name: str, tensor: Tensor, dtype: torch.dtype, form: str, dim: int, other: str = ""
+) -> None:
     if tensor.dim() != dim or tensor.dtype != dtype:
-        raise ValueError(f"{name} must be {form} {dtype}, got {list(tensor.shape)} {tensor.dtype}")
+        raise ValueError(
+            f"{name} must be {form} {dtype}, got {list(tensor.shape)} {tensor.dtype}{other}"
+        )
+
+
+def _check_finite(name: str, tensor: Tensor, what: str) -> None:
+    finite = torch.isfinite(tensor)
+    if not finite.all():
+        row, column = torch.nonzero(~finite)[0].tolist()
+        raise ValueError(
+            f"{name}[{row}, {column}] is {tensor[row, column].item()}; every {what} must be finite"
+        )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,10 @@ def custom(path: Path | str) -> DataSet:
     """Read a user's own data set from an .npz file.
 
     x_*: [samples, ...], flattened to [samples, features]; uint8 is scaled to [0, 1] by 1 / 255,
-    floating point is taken as it is. y_*: [samples] of integers from 0. Without `class_names` the
-    number of classes is the largest label + 1. Raises ValueError, naming the file and the key, for
+    floating point is taken as it is; [samples, height, width] and [samples, channels, height,
+    width] are images. y_*: [samples] of integers from 0, or floating point [samples] or [samples,
+    targets] in every split, which makes it a regression. Without `class_names` the number of
+    classes is the largest label + 1. Raises ValueError, naming the file and the key, for
     an unreadable archive, missing keys, other shapes or dtypes, and labels out of range.
     """
     arrays = read_npz(path, REQUIRED, OPTIONAL)
@@ -81,17 +83,18 @@ def strings(array: NDArray[Any]) -> tuple[str, ...]:
 
 def _build(name: str, arrays: Mapping[str, NDArray[Any]]) -> DataSet:
     parts = [part for part in ("train", "val", "test") if f"x_{part}" in arrays]
+    # one-hot or mistyped labels in one split only are no regression
+    regression = all(np.issubdtype(arrays[f"y_{part}"].dtype, np.floating) for part in parts)
+    targets = _targets if regression else _labels
     splits = {
         part: Split(
-            _features(f"x_{part}", arrays[f"x_{part}"]), _labels(f"y_{part}", arrays[f"y_{part}"])
+            _features(f"x_{part}", arrays[f"x_{part}"]), targets(f"y_{part}", arrays[f"y_{part}"])
         )
         for part in parts
     }
     class_names = strings(arrays["class_names"]) if "class_names" in arrays else ()
-    largest = max((int(split.y.max()) for split in splits.values() if len(split)), default=0)
-    n_classes = len(class_names) or largest + 1
-    x_train = arrays["x_train"]
-    image_shape = (x_train.shape[1], x_train.shape[2]) if x_train.ndim == 3 else None
+    n_classes = 0 if regression else len(class_names) or _largest_label(splits.values()) + 1
+    shape = arrays["x_train"].shape[1:]
     return DataSet(
         name,
         splits["train"],
@@ -99,8 +102,12 @@ def _build(name: str, arrays: Mapping[str, NDArray[Any]]) -> DataSet:
         splits.get("val"),
         n_classes,
         class_names,
-        image_shape,
+        shape if len(shape) in (2, 3) else None,
     )
+
+
+def _largest_label(splits: Iterable[Split]) -> int:
+    return max((int(split.y.max()) for split in splits if len(split)), default=0)
 
 
 def _features(key: str, array: NDArray[Any]) -> torch.Tensor:
@@ -121,6 +128,15 @@ def _labels(key: str, array: NDArray[Any]) -> torch.Tensor:
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(
             f"{key} must be [samples] of integers, got {list(array.shape)} {array.dtype}; "
-            f"one-hot labels become numbers by argmax(axis=1)"
+            f"one-hot labels become numbers by argmax(axis=1); "
+            f"in a regression every y is floating point"
         )
     return torch.from_numpy(array.astype(np.int64))
+
+
+def _targets(key: str, array: NDArray[Any]) -> torch.Tensor:
+    if array.ndim not in (1, 2):
+        raise ValueError(f"{key} must be [samples] or [samples, targets], got {list(array.shape)}")
+    # as with features, Split refuses by its place what is too large
+    with np.errstate(over="ignore"):
+        return torch.from_numpy(array.reshape(len(array), -1).astype(np.float32))

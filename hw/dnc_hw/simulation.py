@@ -90,6 +90,8 @@ def simulate(
 
     Raises ValueError for samples or classes that do not fit the machine.
     """
+    if data.is_regression:
+        raise ValueError("the machine classifies; give data with classes, not a regression")
     pixels, labels = as_pixels(data.x, machine.n_in), data.y.numpy().astype(np.int64)
     if labels.max(initial=0) >= machine.n_out:
         raise ValueError(

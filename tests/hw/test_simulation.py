@@ -85,6 +85,10 @@ def run(**changes: object) -> Callable[[], Report]:
             lambda: simulate(preset("small"), samples(8, 8, 5)),
             "5 classes do not fit 4 outputs; take a last layer of at least 5",
         ),
+        (
+            lambda: simulate(preset("small"), Split(torch.rand(2, 8), torch.rand(2, 1))),
+            "the machine classifies; give data with classes, not a regression",
+        ),
         (lambda: as_pixels([[1.5]], 1), "inputs must lie in 0..1, got 1.5..1.5; rescale them"),
     ],
 )

@@ -33,3 +33,16 @@ def write_npz(path: Path) -> Path:
     }
     np.savez(path, **{name: tensor.numpy() for name, tensor in arrays.items()})
     return path
+
+
+def waves(n_features: int = 6, n_targets: int = 2, samples: int = 200, seed: int = 0) -> DataSet:
+    """A regression: smooth functions of the features with a little noise."""
+    generator = torch.Generator().manual_seed(seed)
+    mix = torch.randn(n_features, n_targets, generator=generator)
+
+    def split(count: int) -> Split:
+        x = torch.randn(count, n_features, generator=generator)
+        noise = 0.05 * torch.randn(count, n_targets, generator=generator)
+        return Split(x, torch.tanh(x @ mix) + noise)
+
+    return DataSet("waves", split(samples), split(80), split(60), 0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +13,16 @@ import torch
 from sparse.small_runs import CONFIG, DATA, assert_same, network, train
 from torch import nn
 
+from dnc_sparse.data import Split
 from dnc_sparse.recipes import RECIPES, paper_recipe, recipe
-from dnc_sparse.training import FitConfig, evaluate, fit, make_optimizer
+from dnc_sparse.training import (
+    Epoch,
+    FitConfig,
+    StopTraining,
+    evaluate,
+    fit,
+    make_optimizer,
+)
 
 # --- learning
 
@@ -85,6 +95,78 @@ def test_frozen_parameters_stay() -> None:
     before = model[0].weight.clone()
     train(model)
     assert torch.equal(model[0].weight, before)
+
+
+# --- watching a run
+
+
+def test_on_epoch_sees_every_evaluated_epoch() -> None:
+    seen: list[Epoch] = []
+    history = train(network(), replace(CONFIG, epochs=5, eval_every=2), on_epoch=seen.append)
+    assert [row.epoch for row in seen] == [2, 4, 5]
+    assert seen == [history.epochs[index] for index in (1, 3, 4)]
+    for row in seen:
+        assert row.validation_error == pytest.approx(1 - row.validation_accuracy)  # type: ignore[operator]
+        assert row.test_error == pytest.approx(1 - row.test_accuracy)  # type: ignore[operator]
+
+
+def stop_at(epoch: int) -> Callable[[Epoch], None]:
+    def on_epoch(row: Epoch) -> None:
+        if row.epoch == epoch:
+            raise StopTraining
+
+    return on_epoch
+
+
+def test_a_run_can_be_stopped_and_continued(tmp_path: Path) -> None:
+    whole, stopped = network(), network()
+    expected = train(whole)
+    history = train(stopped, on_epoch=stop_at(2), run_dir=tmp_path, checkpoint_every=9)
+    assert [row.loss for row in history.epochs] == [row.loss for row in expected.epochs[:2]]
+    assert history.test_accuracy == evaluate(stopped, DATA.test)
+    assert (tmp_path / "weights.safetensors").exists()
+    train(stopped, run_dir=tmp_path, resume=True)
+    assert_same(whole, stopped)
+
+
+def test_an_error_of_on_epoch_passes_through() -> None:
+    def fail(row: Epoch) -> None:
+        raise LookupError("mine")
+
+    with pytest.raises(LookupError, match=r"^mine$"):
+        train(network(), on_epoch=fail)
+
+
+def test_the_test_set_is_left_alone_when_asked() -> None:
+    test = Split(torch.full((3, 12), 7.0), torch.tensor([0, 1, 2]))
+    data = replace(DATA, test=test)
+
+    class Watch(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert not bool((x == 7).any())
+            y: torch.Tensor = self.inner(x)
+            return y
+
+    history = fit(Watch(), data, CONFIG, progress=False, evaluate_test=False)
+    last = history.epochs[-1]
+    assert (last.test_accuracy, last.test_error) == (None, None)
+    assert last.validation_accuracy is not None
+    with pytest.raises(
+        ValueError, match=r"^the run has no test accuracy: it did not look at the t"
+    ):
+        _ = history.test_accuracy
+    with pytest.raises(AssertionError):
+        fit(Watch(), data, CONFIG, progress=False)
+
+
+def test_a_run_without_its_test_is_tested_later(tmp_path: Path) -> None:
+    train(network(), run_dir=tmp_path, evaluate_test=False)
+    history = train(model := network(7), run_dir=tmp_path, resume=True)
+    assert history.test_accuracy == evaluate(model, DATA.test)
 
 
 # --- recipes
