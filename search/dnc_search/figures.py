@@ -7,7 +7,7 @@ from importlib import import_module
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from dnc_search.findings import Findings
+from dnc_search.findings import Findings, Winner
 from dnc_search.importance import importance
 from dnc_search.pareto import front
 from dnc_search.record import Record
@@ -36,22 +36,18 @@ def new_figure(size: tuple[float, float]) -> Figure:
 
 
 def progress(findings: Findings) -> Figure:
-    """Draw each candidate's score in the order of ending, and the best so far, for each w_c."""
-    rows = len(findings.w_c)
+    """Draw each candidate's score in the search's order, and the best so far, for each w_c."""
+    rows = len(findings.search.w_c)
     figure = new_figure((9, 1 + 1.9 * rows))
     panels = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
     trials = range(1, len(findings.records) + 1)
-    for ax, w_c in zip(panels, findings.w_c, strict=True):
+    for ax, w_c in zip(panels, findings.search.w_c, strict=True):
         scores = [findings.score(record, w_c) for record in findings.records]
         _points(ax, findings.records, list(trials), scores)
-        judged = [
-            value if record.state == "complete" else float("inf")
-            for record, value in zip(findings.records, scores, strict=True)
-        ]
-        ax.step(trials, list(accumulate(judged, min)), where="post", color=BEST, linewidth=1.5)
+        ax.step(trials, list(accumulate(scores, min)), where="post", color=BEST, linewidth=1.5)
         ax.set_ylabel(f"f, $w_c$ = {w_c:g}")
         ax.grid(visible=True, alpha=0.25)
-    panels[-1].set_xlabel("candidates, in the order in which they ended")
+    panels[-1].set_xlabel("candidates, stage by stage")
     _legend(figure, panels[0])
     return figure
 
@@ -62,7 +58,7 @@ def pareto(findings: Findings, measure: str = "parameters") -> Figure:
     ax = figure.subplots()
     shown = [record for record in findings.records if measure in record.measures]
     _points(ax, shown, [r.measures[measure] for r in shown], [100 * r.error for r in shown])
-    best = front(findings.judged, measure)
+    best = front(findings.able, measure)
     ax.step(
         [record.measures[measure] for record in best],
         [100 * record.error for record in best],
@@ -71,11 +67,11 @@ def pareto(findings: Findings, measure: str = "parameters") -> Figure:
         linewidth=1.2,
         label="front",
     )
-    for record, values in _winners(findings):
+    for same in findings.winners().values():
+        record = same[0].record
         place = (record.measures[measure], 100 * record.error)
         ax.plot(*place, "*", color=BEST, markersize=13, markeredgecolor="black")
-        text = "$w_c$ = " + ", ".join(f"{value:g}" for value in values)
-        ax.annotate(text, place, (6, 6), textcoords="offset points", fontsize=9)
+        ax.annotate(_won(same), place, (6, 6), textcoords="offset points", fontsize=9)
     ax.set_xscale("log")
     ax.set_xlabel(measure.replace("_", " "))
     ax.set_ylabel("validation error, %")
@@ -86,7 +82,7 @@ def pareto(findings: Findings, measure: str = "parameters") -> Figure:
 
 def importances(findings: Findings) -> Figure:
     """Draw how strongly each parameter goes with the score, for each w_c."""
-    table = {w_c: importance(findings, w_c) for w_c in findings.w_c}
+    table = {w_c: importance(findings, w_c) for w_c in findings.search.w_c}
     names = sorted({name for row in table.values() for name in row})
     figure = new_figure((8, 1 + 0.22 * max(1, len(names)) * max(2, len(table) / 2)))
     ax = figure.subplots()
@@ -109,29 +105,23 @@ def curves(findings: Findings) -> Figure:
     """Draw the validation error of each candidate after each epoch, the winners in colour."""
     figure = new_figure((8, 4.5))
     ax = figure.subplots()
-    best = {record.key: values for record, values in _winners(findings)}
+    best = findings.winners()
     for record in findings.records:
         if record.key not in best:
             _curve(ax, record, color="#999999", alpha=0.35, linewidth=0.8)
-    for index, record in enumerate(r for r in findings.judged if r.key in best):
-        label = "$w_c$ = " + ", ".join(f"{value:g}" for value in best[record.key])
-        _curve(ax, record, color=COLOURS[index % len(COLOURS)], linewidth=1.8, label=label)
+    for index, same in enumerate(best.values()):
+        colour = COLOURS[index % len(COLOURS)]
+        _curve(ax, same[0].record, color=colour, linewidth=1.8, label=_won(same))
     ax.set_xlabel("epoch")
     ax.set_ylabel("validation error, %")
     ax.set_yscale("log")
     ax.grid(visible=True, which="both", alpha=0.2)
-    if best:
-        ax.legend(fontsize=9)
+    ax.legend(fontsize=9)
     return figure
 
 
-def _winners(findings: Findings) -> list[tuple[Record, list[float]]]:
-    """Return the distinct winners, each with the w_c under which it wins."""
-    found: dict[str, tuple[Record, list[float]]] = {}
-    for w_c in findings.w_c if findings.judged else ():
-        record = findings.winner(w_c).record
-        found.setdefault(record.key, (record, []))[1].append(w_c)
-    return list(found.values())
+def _won(same: Sequence[Winner]) -> str:
+    return "$w_c$ = " + ", ".join(f"{winner.w_c:g}" for winner in same)
 
 
 def _points(ax: Axes, records: Sequence[Record], x: Sequence[float], y: Sequence[float]) -> None:

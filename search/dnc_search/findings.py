@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dnc_search.definition import Search
 from dnc_search.record import Record
-from dnc_search.score import score
+from dnc_search.score import rescore, score
 from dnc_search.space import Shape, Space
 from dnc_sparse.stats import mean_interval
-
-FINAL = "final"
 
 
 @dataclass(frozen=True)
 class Winner:
-    """The best candidate under one w_c, and what became of it in the final stage.
-
-    `test_accuracy` is a fraction, the mean over the final runs, `half_width` that of its 95 %
-    interval; both are None as long as there is no final run (half_width: fewer than two). For
-    regression `test_error` takes its place.
-    """
+    """The best candidate under one w_c, and its runs in the final stage, none as yet perhaps."""
 
     w_c: float
     record: Record
@@ -28,70 +22,81 @@ class Winner:
     finals: tuple[Record, ...]
 
     @property
+    def test_errors(self) -> list[float]:
+        """The test error of each final run that did not fail."""
+        return [run.measures["test_error"] for run in self.finals if run.state == "complete"]
+
+    @property
     def test_error(self) -> float | None:
         """Mean test error over the final runs."""
-        return self._test[0]
+        return mean_interval(self.test_errors)[0] if self.test_errors else None
 
     @property
     def half_width(self) -> float | None:
-        """Half-width of the 95 % interval of the mean test error."""
-        return self._test[1]
-
-    @property
-    def _test(self) -> tuple[float | None, float | None]:
-        errors = [r.measures["test_error"] for r in self.finals if "test_error" in r.measures]
-        return mean_interval(errors) if errors else (None, None)
+        """Half-width of the 95 % interval of the mean test error, None for fewer than two runs."""
+        return mean_interval(self.test_errors)[1] if self.test_errors else None
 
 
 @dataclass(frozen=True)
 class Findings:
-    """The records of a search, in the order in which they ended, and what they are judged by.
+    """The records of a search, in the order of its stages and their slots, and its judges.
 
-    `about` says in a person's words how the search was set up, a line each. `records` holds the
-    candidates of all stages but the final one, whose runs are `finals`. `baseline` are the measures
-    of the space's largest network, `penalty` the shares of the complexities in f_c.
+    `records` holds the candidates of the space's own stages, `finals` the runs of the final one,
+    `baseline` the measures of the space's largest network.
     """
 
-    name: str
-    about: Mapping[str, str]
+    search: Search
     space: Space
     shape: Shape
-    w_c: tuple[float, ...]
-    penalty: Mapping[str, float]
     baseline: Mapping[str, float]
     records: Sequence[Record]
     finals: Sequence[Record] = ()
 
     @property
-    def judged(self) -> list[Record]:
-        """Candidates that were trained to their end."""
-        return [record for record in self.records if record.state == "complete"]
+    def able(self) -> list[Record]:
+        """Candidates that did not fail."""
+        return [record for record in self.records if record.state != "failed"]
 
     @property
     def epochs(self) -> int:
-        """Epochs of training that the search took, final runs excluded."""
+        """Epochs of training that the candidates took, final runs excluded."""
         return sum(record.epochs for record in self.records)
 
     def score(self, record: Record, w_c: float) -> float:
-        """Return f of a candidate under this w_c."""
-        return score(record.measures, self.baseline, w_c, self.penalty)
+        """Return f of a candidate under this w_c; one that failed costs what the baseline does."""
+        measures = record.measures
+        if record.state == "failed":
+            measures = {**self.baseline, "error": 1.0}
+        return score(measures, self.baseline, w_c, self.search.penalty)
 
     def ranking(self, w_c: float) -> list[Record]:
-        """Return the candidates trained to their end, the best under this w_c first."""
-        return sorted(self.judged, key=lambda record: self.score(record, w_c))
+        """Return the candidates that did not fail, the best under this w_c first."""
+        ranked = rescore(self.able, self.baseline, w_c, self.search.penalty)
+        return [each.record for each in ranked]
 
     def winner(self, w_c: float) -> Winner:
-        """Return the best candidate under this w_c, any w_c, with its final runs.
+        """Return the best candidate under any w_c, with its final runs.
 
-        Raises ValueError when no candidate was trained to its end.
+        Raises ValueError when no candidate is finished.
         """
         ranking = self.ranking(w_c)
         if not ranking:
-            failed = sum(record.state == "failed" for record in self.records)
             raise ValueError(
-                f"search {self.name!r} has no finished candidate yet, of {len(self.records)} "
-                f"begun ({failed} failed); let it run on: dnc-search run, or worker"
+                f"the search {self.search.name!r} has no candidate yet that was trained, and "
+                f"{len(self.records)} that failed; let it go on (dnc-search run)"
             )
         best = ranking[0]
-        finals = tuple(record for record in self.finals if record.key == best.key)
+        finals = tuple(run for run in self.finals if run.key == best.key)
         return Winner(w_c, best, self.score(best, w_c), finals)
+
+    def winners(self) -> dict[str, list[Winner]]:
+        """Return the winners under the search's own w_c, those of one configuration together."""
+        found: dict[str, list[Winner]] = {}
+        for w_c in self.search.w_c:
+            winner = self.winner(w_c)
+            found.setdefault(winner.record.key, []).append(winner)
+        return found
+
+    def network(self, record: Record) -> str:
+        """Return one line that says what a candidate is."""
+        return self.space.summary(record.config, self.shape)

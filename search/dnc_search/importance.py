@@ -25,11 +25,11 @@ def importance(findings: Findings, w_c: float) -> dict[str, float]:
     do not vary, or occur in fewer than 5 candidates, are left out. It says what went with good
     scores in this search, not what causes them.
     """
-    judged = findings.judged
-    names = sorted({name for record in judged for name in record.config})
+    able = findings.able
+    names = sorted({name for record in able for name in record.config})
     found = {}
     for name in names:
-        own = [record for record in judged if name in record.config]
+        own = [record for record in able if name in record.config]
         values = [record.config[name] for record in own]
         if len(own) < MIN_RECORDS or len(set(values)) < 2:
             continue

@@ -8,13 +8,13 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dnc_search import drawing, figures
 from dnc_search.findings import Findings, Winner
 from dnc_search.record import Record
+from dnc_search.templating import template
 from dnc_sparse import __version__, checkpoint
 
 if TYPE_CHECKING:
@@ -54,17 +54,18 @@ def write_report(findings: Findings, path: Path) -> None:
 
 def render(findings: Findings) -> str:
     """Return the page. Raises as `write_report`."""
-    winners = [findings.winner(w_c) for w_c in findings.w_c]
+    search = findings.search
+    winners = [findings.winner(w_c) for w_c in search.w_c]
     measures = _columns(findings)
     failed = [record for record in findings.records if record.state == "failed"]
-    return _template().render(
-        name=findings.name,
+    return template("report.html.j2", html=True).render(
+        name=search.name,
         state=_state(findings),
-        about=findings.about,
+        about=_about(findings),
         test_note=_test_note(winners),
         measures=[{"title": name.replace("_", " ")} for name in measures],
         winners=[_winner_row(findings, winner, measures) for winner in winners],
-        drawings=_drawings(findings, winners),
+        drawings=_drawings(findings),
         sections=[
             {"title": title, "about": about, "source": _picture(draw(findings))}
             for title, about, draw in SECTIONS
@@ -77,23 +78,32 @@ def render(findings: Findings) -> str:
                     for record in findings.ranking(w_c)[:RANKED]
                 ],
             }
-            for w_c in findings.w_c
+            for w_c in search.w_c
         ],
         failures=[
-            {"network": _network(findings, record), "why": record.failure} for record in failed
+            {"network": findings.network(record), "why": record.failure} for record in failed
         ],
         made_by=f"dnc-search {__version__}",
     )
 
 
-def _template() -> Any:
-    try:
-        from jinja2 import Environment, StrictUndefined
-    except ImportError as error:
-        raise ImportError("reports need jinja2; pip install 'dnc-sparse[search]'") from error
-    text = resources.files("dnc_search").joinpath("templates/report.html.j2").read_text()
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
-    return environment.from_string(text)
+def _about(findings: Findings) -> dict[str, str]:
+    """Return how the search was set up, in a person's words."""
+    search, settings = findings.search, findings.search.settings
+    shares = ", ".join(f"{name} {share:g}" for name, share in search.penalty.items())
+    stages = dict.fromkeys(record.stage for record in findings.records)
+    return {
+        "data": search.data,
+        "space": str(search.space["name"]),
+        "stages": ", ".join(stages),
+        "each candidate": f"{settings['epochs']} epochs, {settings['schedule']} schedule",
+        "validation": f"{100 * search.validation_fraction:g} % of the training samples",
+        "w_c": ", ".join(f"{w_c:g}" for w_c in search.w_c),
+        "complexity": shares,
+        "baseline": ", ".join(f"{name} {findings.baseline[name]:,g}" for name in search.penalty),
+        "sampler, pruner": f"{search.sampler}, {search.pruner}",
+        "seed": str(search.seed),
+    }
 
 
 def _state(findings: Findings) -> str:
@@ -108,18 +118,14 @@ def _state(findings: Findings) -> str:
 
 def _columns(findings: Findings) -> list[str]:
     """Return the complexities to show: those that count, then what every reader asks for."""
-    wanted = [*findings.penalty, "parameters", "seconds_per_epoch"]
-    known = {name for record in findings.judged for name in record.measures}
+    wanted = [*findings.search.penalty, "parameters", "seconds_per_epoch"]
+    known = {name for record in findings.able for name in record.measures}
     return [name for name in dict.fromkeys(wanted) if name in known]
-
-
-def _network(findings: Findings, record: Record) -> str:
-    return findings.space.summary(record.config, findings.shape)
 
 
 def _shared(findings: Findings, record: Record, w_c: float, measures: list[str]) -> dict[str, Any]:
     return {
-        "network": _network(findings, record),
+        "network": findings.network(record),
         "error": _percent(record.error),
         "measures": [_figure(record.measures, name) for name in measures],
         "score": f"{findings.score(record, w_c):.4f}",
@@ -155,18 +161,14 @@ def _test_note(winners: list[Winner]) -> str:
     )
 
 
-def _drawings(findings: Findings, winners: list[Winner]) -> list[dict[str, str]]:
-    found: dict[str, list[Winner]] = {}
-    for winner in winners:
-        found.setdefault(winner.record.key, []).append(winner)
+def _drawings(findings: Findings) -> list[dict[str, str]]:
     drawn = []
-    for same in found.values():
+    for same in findings.winners().values():
         record = same[0].record
         model = findings.space.build(record.config, findings.shape, 0)
         values = ", ".join(f"{winner.w_c:g}" for winner in same)
-        title = f"w_c = {values}: {_network(findings, record)}"
-        source = _picture(drawing.network(model, title))
-        drawn.append({"about": title, "source": source})
+        title = f"w_c = {values}: {findings.network(record)}"
+        drawn.append({"about": title, "source": _picture(drawing.network(model, title))})
     return drawn
 
 
