@@ -42,6 +42,9 @@ class Bayesian:
     of `dimensions` coordinates, into the values of those that do occur (a network of one layer has
     no second width); by default each parameter is drawn from a coordinate of its own. `components`
     are the kernel's, on complete configurations.
+
+    `resets` names presets that follow from what this stage decides, such as a weight decay tied to
+    the number of parameters; `finish` fills them in, and whatever else a configuration lacks.
     """
 
     name: str
@@ -50,6 +53,8 @@ class Bayesian:
     decode: Callable[[Sequence[float]], dict[str, Value]] | None = None
     initial: int = 15
     steps: int = 15
+    resets: tuple[str, ...] = ()
+    finish: Callable[[Config], dict[str, Value]] | None = None
 
     @property
     def dimensions(self) -> int:
@@ -64,8 +69,9 @@ class Bayesian:
 
     def place(self, base: Config, values: Config) -> dict[str, Value]:
         """Return `base` with this stage's values in place of what it had of its parameters."""
-        mine = {parameter.name for parameter in self.parameters}
-        return {k: v for k, v in base.items() if k not in mine} | dict(values)
+        mine = {parameter.name for parameter in self.parameters} | set(self.resets)
+        placed = {k: v for k, v in base.items() if k not in mine} | dict(values)
+        return placed if self.finish is None else self.finish(placed)
 
 
 @dataclass(frozen=True)
@@ -87,10 +93,9 @@ class Space(ABC):
     so that a worker on another machine can rebuild them from the ledger.
     """
 
-    @property
     @abstractmethod
-    def stages(self) -> tuple[Stage, ...]:
-        """The stages in their order; each starts from the best of those before it."""
+    def stages(self, shape: Shape) -> tuple[Stage, ...]:
+        """Return the stages in their order; each starts from the best of those before it."""
 
     @abstractmethod
     def build(self, config: Config, shape: Shape, seed: int) -> nn.Module:
@@ -101,7 +106,10 @@ class Space(ABC):
         """Return the largest network of the space, complete: the baseline of complexity."""
 
     def complete(self, config: Config, shape: Shape) -> dict[str, Value]:
-        """Return the configuration with the presets of everything that it does not say."""
+        """Return the configuration with the presets of everything that it does not say.
+
+        Configurations of equal networks, trained equally, become equal.
+        """
         return TRAINING_PRESETS | dict(config)
 
     def summary(self, config: Config, shape: Shape) -> str:
