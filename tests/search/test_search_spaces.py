@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from dnc_search.kernel import gram
 from dnc_search.parameters import Config
 from dnc_search.space import Bayesian, Grid, Shape
-from dnc_search.spaces import Cnn, Mlp, SparseMlp, space_from, space_from_record, space_record
+from dnc_search.spaces import (
+    Cnn,
+    Mlp,
+    SparseMlp,
+    space_from,
+    space_from_record,
+    space_from_texts,
+    space_record,
+)
 from dnc_search.spaces.staged import StagedSpace
 from dnc_sparse.nn import SparseLinear
 
@@ -283,3 +291,30 @@ def test_one_other_choice_is_as_far_as_any() -> None:
     names = [{"family": name} for name in ("auto", "clash_free", "random")]
     far = pytest.approx(np.exp(-4.5))
     assert gram([family], names, names).tolist() == [[1, far, far], [far, 1, far], [far, far, 1]]
+
+
+def test_options_of_a_command_line() -> None:
+    texts = ["nodes=16, 512", "density=1/64,1", "families=auto,random", "batch_log=false"]
+    assert space_from_texts("sparse-mlp", texts) == SparseMlp(
+        nodes=(16, 512), density=(1 / 64, 1.0), families=("auto", "random"), batch_log=False
+    )
+    assert space_from_texts("mlp", ["kernel=paper", "order=training"]) == Mlp(
+        kernel="paper", order=("training",)
+    )
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["nodes"], "^an option of the space is written name=value, got 'nodes'"),
+        (["steps=1", "steps=2"], "^option steps is given twice: 1 and 2"),
+        (["nodse=1,2"], "^Mlp has no option nodse; its options are order, initial, steps, act"),
+        (["nodes=16,many"], "^option nodes must be a whole number, got 'many'"),
+        (["dropout=1/0"], "^option dropout must be a number, got '1/0'"),
+        (["nodes="], r"^option nodes must be two, each a whole number, got \[\]"),
+        (["nodes_log=perhaps"], "^option nodes_log must be true or false, got 'perhaps'"),
+    ],
+)
+def test_wrong_options_of_a_command_line(texts: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        space_from_texts("mlp", texts)
