@@ -44,7 +44,7 @@ class Bayesian:
     are the kernel's, on complete configurations.
 
     `resets` names presets that follow from what this stage decides, such as a weight decay tied to
-    the number of parameters; `finish` fills them in, and whatever else a configuration lacks.
+    the number of parameters: `Space.complete` has to find them anew.
     """
 
     name: str
@@ -54,7 +54,6 @@ class Bayesian:
     initial: int = 15
     steps: int = 15
     resets: tuple[str, ...] = ()
-    finish: Callable[[Config], dict[str, Value]] | None = None
 
     @property
     def dimensions(self) -> int:
@@ -68,10 +67,11 @@ class Bayesian:
         return {p.name: p.from_unit(u) for p, u in zip(self.parameters, point, strict=True)}
 
     def place(self, base: Config, values: Config) -> dict[str, Value]:
-        """Return `base` with this stage's values in place of what it had of its parameters."""
+        """Return `base` with this stage's values in place of what it had of its parameters, and
+        without the presets that it resets.
+        """
         mine = {parameter.name for parameter in self.parameters} | set(self.resets)
-        placed = {k: v for k, v in base.items() if k not in mine} | dict(values)
-        return placed if self.finish is None else self.finish(placed)
+        return {k: v for k, v in base.items() if k not in mine} | dict(values)
 
 
 @dataclass(frozen=True)

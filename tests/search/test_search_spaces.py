@@ -5,14 +5,24 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dnc_search.kernel import gram
 from dnc_search.parameters import Config
 from dnc_search.space import Bayesian, Grid, Shape
-from dnc_search.spaces import Cnn, Mlp, SparseMlp, space_from, space_from_record, space_record
+from dnc_search.spaces import (
+    Cnn,
+    Mlp,
+    SparseMlp,
+    space_from,
+    space_from_record,
+    space_from_texts,
+    space_record,
+)
 from dnc_search.spaces.staged import StagedSpace
 from dnc_sparse.nn import SparseLinear
 
@@ -44,7 +54,8 @@ def candidate(space: StagedSpace, point: list[float]) -> dict[str, Any]:
     config: Config = {}
     for each in space.stages(SHAPE):
         if isinstance(each, Bayesian):
-            config = each.place(config, each.values(point[: each.dimensions]))
+            values = each.values(point[: each.dimensions])
+            config = space.complete(each.place(config, values), SHAPE)
             point = point[each.dimensions :] or point
     return dict(config)
 
@@ -62,9 +73,9 @@ def test_any_point_is_a_network_that_learns(name: str, point: list[float]) -> No
             known = {parameter.name: parameter for parameter in each.parameters}
             for key, value in values.items():
                 known[key].check(value)
-            base = each.place(base, values)
-            for key in values:
-                known[key].check(base[key])
+            base = space.complete(each.place(base, values), SHAPE)
+            # what a proposal compares is what is trained
+            assert {key: base[key] for key in values} == values
     assert space.complete(base, SHAPE) == base
     assert json.loads(json.dumps(base)) == base
     model = space.build(base, SHAPE, seed=3)
@@ -159,9 +170,9 @@ def test_what_an_earlier_stage_decided_stays_and_other_presets_follow_the_archit
     late, early = Mlp(), Mlp(order=("training", "dropout", "architecture"))
     base = {**late.complete({}, SHAPE), "weight_decay": 1e-4, "dropout": 0.4}
     values = {"hidden_layers": 1, "nodes_1": 200}
-    kept = stage(early, "architecture").place(base, values)
+    kept = early.complete(stage(early, "architecture").place(base, values), SHAPE)
     assert (kept["weight_decay"], kept["dropout"]) == (1e-4, 0.4)
-    followed = stage(late, "architecture").place(base, values)
+    followed = late.complete(stage(late, "architecture").place(base, values), SHAPE)
     n_parameters = 64 * 200 + 200 + 200 * 5 + 5
     assert followed["weight_decay"] == pytest.approx(1e-9 * n_parameters)
     assert followed["dropout"] == 0.2
@@ -207,6 +218,10 @@ def test_training_ranges() -> None:
         ({"order": ()}, "^order must name at least one of architecture, activation, dropout, tr"),
         ({"order": ("training", "training")}, r"each once; got \('training', 'training'\)"),
         ({"order": ("pooling",)}, r"each once; got \('pooling',\)"),
+        (
+            {"order": ("dropout", "architecture")},
+            "^order must begin with architecture or training, for dropout has no network to change",
+        ),
         ({"initial": 0}, "^a stage needs at least 1 initial point and 0 steps, got initial 0"),
         ({"hidden_layers": (2, 1)}, r"^the range of hidden_layers is empty: 2\.\.1"),
         ({"nodes": (9, 3)}, r"^the range of nodes is empty: 9\.\.3"),
@@ -257,3 +272,49 @@ def test_a_record_rebuilds_the_space(name: str) -> None:
 def test_wrong_names_and_options(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         space_from(name, options)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_the_kernel_of_each_stage_is_positive_definite(name: str) -> None:
+    space = SPACES[name]
+    generator = torch.Generator().manual_seed(0)
+    configs = [candidate(space, torch.rand(64, generator=generator).tolist()) for _ in range(60)]
+    for each in ("architecture", "training"):
+        matrix = gram(stage(space, each).components, configs, configs)
+        assert np.linalg.eigvalsh(matrix).min() > -1e-9
+        assert 0 < matrix.mean() < 1
+
+
+def test_one_other_choice_is_as_far_as_any() -> None:
+    components = stage(SPACES["sparse-blocks"], "architecture").components
+    (family,) = (c for c in components if c.name == "family")
+    names = [{"family": name} for name in ("auto", "clash_free", "random")]
+    far = pytest.approx(np.exp(-4.5))
+    assert gram([family], names, names).tolist() == [[1, far, far], [far, 1, far], [far, far, 1]]
+
+
+def test_options_of_a_command_line() -> None:
+    texts = ["nodes=16, 512", "density=1/64,1", "families=auto,random", "batch_log=false"]
+    assert space_from_texts("sparse-mlp", texts) == SparseMlp(
+        nodes=(16, 512), density=(1 / 64, 1.0), families=("auto", "random"), batch_log=False
+    )
+    assert space_from_texts("mlp", ["kernel=paper", "order=training"]) == Mlp(
+        kernel="paper", order=("training",)
+    )
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["nodes"], "^an option of the space is written name=value, got 'nodes'"),
+        (["steps=1", "steps=2"], "^option steps is given twice: 1 and 2"),
+        (["nodse=1,2"], "^Mlp has no option nodse; its options are order, initial, steps, act"),
+        (["nodes=16,many"], "^option nodes must be a whole number, got 'many'"),
+        (["dropout=1/0"], "^option dropout must be a number, got '1/0'"),
+        (["nodes="], r"^option nodes must be two, each a whole number, got \[\]"),
+        (["nodes_log=perhaps"], "^option nodes_log must be true or false, got 'perhaps'"),
+    ],
+)
+def test_wrong_options_of_a_command_line(texts: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        space_from_texts("mlp", texts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from dnc_search.space import Space
 from dnc_search.spaces.check import check_space
 from dnc_search.spaces.cnn import Cnn
 from dnc_search.spaces.mlp import Mlp
-from dnc_search.spaces.options import checked_options
+from dnc_search.spaces.options import checked_options, read_options
 from dnc_search.spaces.sparse_mlp import SparseMlp
 from dnc_search.spaces.user import file_digest, load_class, source_of
 
@@ -23,6 +23,7 @@ __all__ = [
     "check_space",
     "space_from",
     "space_from_record",
+    "space_from_texts",
     "space_record",
 ]
 
@@ -36,13 +37,17 @@ def space_from(name: str, options: Mapping[str, Any] | None = None) -> Space:
     unknown name, an unknown option, one of another type, and whatever the class refuses; and as
     `user.load_class`.
     """
-    if name not in SPACES and ":" not in name:
-        raise ValueError(
-            f"unknown space {name!r}; choose one of {', '.join(SPACES)}, "
-            f"or a class of your own as path/to/file.py:ClassName"
-        )
-    kind = SPACES[name] if name in SPACES else load_class(name)
+    kind = _class_of(name)
     return kind(**checked_options(kind, options or {}))
+
+
+def space_from_texts(name: str, texts: Iterable[str]) -> Space:
+    """Return the space of a name, with options as a command line gives them: "nodes=16,512".
+
+    Raises as `space_from`, and ValueError for a text without "=" and an option given twice.
+    """
+    kind = _class_of(name)
+    return kind(**read_options(kind, texts))
 
 
 def space_record(space: Space) -> dict[str, Any]:
@@ -82,3 +87,14 @@ def space_from_record(record: Mapping[str, Any]) -> Space:
                 f"search"
             )
     return space
+
+
+def _class_of(name: str) -> type[Space]:
+    if name in SPACES:
+        return SPACES[name]
+    if ":" not in name:
+        raise ValueError(
+            f"unknown space {name!r}; choose one of {', '.join(SPACES)}, "
+            f"or a class of your own as path/to/file.py:ClassName"
+        )
+    return load_class(name)

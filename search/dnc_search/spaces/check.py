@@ -23,6 +23,12 @@ def check_space(space: Space, shape: Shape, seed: int = 0) -> None:
     [batch, n_outputs], holds a value that is no number or text, or builds other weights from the
     same seed; and when the space has no stages, or two of one name.
     """
+    # neither building nor dropout must move the caller's random state
+    with torch.random.fork_rng(devices=[]):
+        _check(space, shape, seed)
+
+
+def _check(space: Space, shape: Shape, seed: int) -> None:
     stages = _attempt("list its stages", None, lambda: space.stages(shape))
     names = [stage.name for stage in stages]
     if not names or len(set(names)) < len(names):
@@ -79,9 +85,8 @@ def _check_candidate(space: Space, config: Config, shape: Shape, seed: int) -> N
 
 
 def _built(space: Space, config: Config, shape: Shape, seed: int, state: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(state)
-        network = _attempt("build", config, lambda: space.build(config, shape, seed))
+    torch.manual_seed(state)
+    network = _attempt("build", config, lambda: space.build(config, shape, seed))
     if not isinstance(network, nn.Module):
         raise ValueError(f"build must return an nn.Module, but gave {network!r} for {config}")
     return network

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Literal
 
-from dnc_search.kernel import Component
+from dnc_search.kernel import Component, doubling_limits, layer_root, same_limits
 from dnc_search.networks import nearest_junction
 from dnc_search.networks_cnn import SKIPPED, ConvLayer, ConvPlan
 from dnc_search.parameters import Config, Integer, Value
@@ -191,16 +191,10 @@ class Cnn(StagedSpace):
 
     def _component(self) -> Component:
         low, high = self.first_channels
-
-        def paper(layer: int) -> tuple[float, float]:
-            return low, min(high * 2.0**layer, self.most_channels)
-
-        return Component(
-            "channels",
-            channels,
-            paper if self.kernel == "paper" else lambda layer: (low, high),
-            lambda layer: 1 / min(layer + 1, 4),
-        )
+        paper = self.kernel == "paper"
+        limits = doubling_limits(low, high, self.most_channels) if paper else same_limits(low, high)
+        # the released code clips nothing
+        return Component("channels", channels, limits, layer_root, clip=paper)
 
 
 def channels(config: Config) -> tuple[int, ...]:

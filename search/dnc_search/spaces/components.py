@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from dnc_search.kernel import Component
+from dnc_search.kernel import Component, same_limits
 from dnc_search.parameters import Config, Value
 
 # any difference, however small a part of the range, is then a full one
@@ -37,7 +37,7 @@ def choice(name: str, options: Sequence[Value]) -> Component:
     return Component(
         name,
         lambda config: (float(options.index(config[name])),),
-        lambda layer: (0.0, len(options) - 1.0),
+        same_limits(0.0, len(options) - 1.0),
         lambda layer: ANY_DIFFERENCE,
     )
 
@@ -60,5 +60,5 @@ def numbered(config: Config, name: str, count: str) -> tuple[float, ...]:
 def _between(
     name: str, values: Callable[[Config], Sequence[float]], low: float, high: float, log: bool
 ) -> Component:
-    limits = (math.log(low), math.log(high)) if log else (float(low), float(high))
-    return Component(name, values, lambda layer: limits)
+    limits = (math.log(low), math.log(high)) if log else (low, high)
+    return Component(name, values, same_limits(*limits))

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from dnc_search.kernel import Component
+from dnc_search.kernel import Component, same_limits
 from dnc_search.networks import Junction, MlpPlan, dense_junctions
 from dnc_search.parameters import Config, Integer, Value
 from dnc_search.space import Bayesian, Shape
@@ -166,7 +166,7 @@ class Mlp(MlpSpace):
         total = Component(
             "total nodes",
             lambda config: (sum(numbered(config, "nodes", "hidden_layers")),),
-            lambda layer: (0.0, float(high * self.nodes[1])),
+            same_limits(0.0, high * self.nodes[1]),
             lambda layer: 0.5,
         )
         return (total, number("hidden_layers", 0, high))

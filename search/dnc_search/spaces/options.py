@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
+from fractions import Fraction
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
@@ -12,15 +13,50 @@ def checked_options(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises ValueError for a name that is no field, and for a value of another type.
     """
-    names = [field.name for field in fields(kind)] if is_dataclass(kind) else []
-    unknown = [name for name in options if name not in names]
+    hints = _hints(kind, options)
+    return {name: _fitted(name, value, hints[name]) for name, value in options.items()}
+
+
+def read_options(kind: type, texts: Iterable[str]) -> dict[str, Any]:
+    """Return the options that a command line gives as name=value, such as "density=1/64,1".
+
+    Raises ValueError for a text without "=", a name given twice, and as `checked_options`.
+    """
+    options: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"an option of the space is written name=value, got {text!r}")
+        if name in options:
+            raise ValueError(f"option {name} is given twice: {options[name]} and {value}")
+        options[name] = value
+    hints = _hints(kind, options)
+    return checked_options(kind, {n: _read(value, hints[n]) for n, value in options.items()})
+
+
+def _hints(kind: type, names: Iterable[str]) -> dict[str, Any]:
+    known = [field.name for field in fields(kind)] if is_dataclass(kind) else []
+    unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(
             f"{kind.__name__} has no option {', '.join(unknown)}; "
-            f"its options are {', '.join(names) or 'none'}"
+            f"its options are {', '.join(known) or 'none'}"
         )
-    hints = get_type_hints(kind)
-    return {name: _fitted(name, value, hints[name]) for name, value in options.items()}
+    return get_type_hints(kind)
+
+
+def _read(text: str, hint: Any) -> Any:
+    """Return what a text stands for, or the text itself where it is nothing of that type."""
+    if get_origin(hint) is tuple:
+        return [_read(part.strip(), get_args(hint)[0]) for part in text.split(",") if part.strip()]
+    if hint is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    if hint in (int, float):
+        try:
+            return int(text) if hint is int else float(Fraction(text))
+        except (ValueError, ZeroDivisionError):
+            return text
+    return text
 
 
 def _fitted(name: str, value: Any, hint: Any) -> Any:

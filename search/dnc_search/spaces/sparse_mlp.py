@@ -81,9 +81,12 @@ class SparseMlp(MlpSpace):
 
     def normal(self, config: Config, shape: Shape) -> dict[str, Value]:
         """Return the configuration with densities as they are, and no block that makes no odds."""
+        return self._exact(super().normal(config, shape), shape)
+
+    def _exact(self, config: Config, shape: Shape) -> dict[str, Value]:
         junctions = self.junctions(config, shape)
         *hidden, last = (junction.density for junction in junctions)
-        rounded = super().normal(config, shape) | {"output_density": last}
+        rounded = {**config, "output_density": last}
         rounded |= {f"density_{i}": density for i, density in enumerate(hidden, start=1)}
         if all(junction.density == 1 for junction in junctions):
             rounded["family"] = self.families[0]
@@ -118,7 +121,7 @@ class SparseMlp(MlpSpace):
                     values[f"nodes_{i}"] = self._multiple(int(values[f"nodes_{i}"]), block)
                 else:
                     del values[f"nodes_{i}"], values[f"density_{i}"]
-            return values
+            return self._exact(values, shape)
 
         return Bayesian("architecture", parameters, self._components(), decode)
 

@@ -66,6 +66,11 @@ class StagedSpace(Space):
             raise ValueError(
                 f"order must name at least one of {', '.join(known)}, each once; got {self.order}"
             )
+        if self.order[0] not in (ARCHITECTURE, TRAINING):
+            raise ValueError(
+                f"order must begin with {ARCHITECTURE} or {TRAINING}, for {self.order[0]} has no "
+                f"network to change yet"
+            )
         if self.initial < 1 or self.steps < 0:
             raise ValueError(
                 f"a stage needs at least 1 initial point and 0 steps, "
@@ -129,9 +134,6 @@ class StagedSpace(Space):
         return self.plan(self.complete(config, shape), shape).build(seed)
 
     def _stage(self, name: str, shape: Shape) -> Stage:
-        def finish(config: Config) -> dict[str, Value]:
-            return self.complete(config, shape)
-
         if name == ARCHITECTURE:
             decided = self.order[: self.order.index(ARCHITECTURE)]
             details = {**self.DETAILS, TRAINING: ("weight_decay",)}
@@ -142,8 +144,11 @@ class StagedSpace(Space):
                 resets=tuple(
                     n for stage in details if stage not in decided for n in details[stage]
                 ),
-                finish=finish,
             )
         if name == TRAINING:
-            return replace(self.ranges.stage(initial=self.initial, steps=self.steps), finish=finish)
-        return grid(name, self.tried()[name], lambda config: self.plan(finish(config), shape))
+            return self.ranges.stage(initial=self.initial, steps=self.steps)
+
+        def network(config: Config) -> Plan:
+            return self.plan(self.complete(config, shape), shape)
+
+        return grid(name, self.tried()[name], network)
