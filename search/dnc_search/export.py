@@ -25,19 +25,20 @@ def export(
     findings: Findings,
     winner: Winner,
     folder: Path,
+    seed: int,
     weights: Path | None = None,
     form: Form = "json",
 ) -> list[Path]:
     """Write the winner's files into the folder and return them.
 
-    They are `config.json` (or `.yaml`), `train.py` with the weights it starts from, and the trained
-    ones of `weights`, a file of the final stage, where given.
+    They are `config.json` (or `.yaml`), `train.py` with the weights it starts from, drawn by `seed`,
+    and the trained ones of `weights`, the file of a final run of that seed, where given.
 
     Raises ValueError for a network that cannot be written as plain PyTorch and weights of another
     network, RuntimeError when a file cannot be written.
     """
     config = winner.record.config
-    model = findings.space.build(config, findings.shape, findings.search.seed)
+    model = findings.space.build(config, findings.shape, seed)
     states = {START: _plain_state(model, findings)}
     if weights is not None:
         _load(model, weights)

@@ -115,6 +115,9 @@ def curves(findings: Findings) -> Figure:
     ax.set_xlabel("epoch")
     ax.set_ylabel("validation error, %")
     ax.set_yscale("log")
+    ax.xaxis.set_major_locator(import_module("matplotlib.ticker").MaxNLocator(integer=True))
+    for axis_part in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
+        axis_part("{x:g}")
     ax.grid(visible=True, which="both", alpha=0.2)
     ax.legend(fontsize=9)
     return figure

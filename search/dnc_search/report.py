@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +108,7 @@ def _about(findings: Findings) -> dict[str, str]:
 
 
 def _state(findings: Findings) -> str:
-    states = [record.state for record in findings.records]
+    states: list[str] = [record.state for record in findings.records]
     counts = ", ".join(f"{states.count(state)} {state}" for state in figures.STATES)
     seconds = sum(record.seconds for record in findings.records)
     return (
@@ -175,8 +176,9 @@ def _drawings(findings: Findings) -> list[dict[str, str]]:
 def _picture(figure: Figure) -> str:
     """Return the figure as a source of an image element."""
     buffer = io.BytesIO()
-    # without a date, the same search gives the same page
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    # no date and no random names: the same search gives the same page
+    with import_module("matplotlib").rc_context({"svg.hashsalt": "", "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
