@@ -31,8 +31,8 @@ def export(
 ) -> list[Path]:
     """Write the winner's files into the folder and return them.
 
-    They are `config.json` (or `.yaml`), `train.py` with the weights it starts from, drawn by `seed`,
-    and the trained ones of `weights`, the file of a final run of that seed, where given.
+    They are `config.json` (or `.yaml`), `train.py` with the weights it starts from, drawn by
+    `seed`, and the trained ones of `weights`, the file of a final run of that seed, where given.
 
     Raises ValueError for a network that cannot be written as plain PyTorch and weights of another
     network, RuntimeError when a file cannot be written.
