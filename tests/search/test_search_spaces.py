@@ -260,8 +260,12 @@ def test_a_record_rebuilds_the_space(name: str) -> None:
     [
         ("vgg", {}, r"^unknown space 'vgg'; choose one of mlp, sparse-mlp, cnn, or a class"),
         ("mlp", {"nodse": [1, 2]}, "^Mlp has no option nodse; its options are order, initial, st"),
-        ("mlp", {"nodes": 20}, "^option nodes must be two, each a whole number, got 20"),
-        ("mlp", {"nodes": [20, 30, 40]}, r"^option nodes must be two, .* got \[20, 30, 40\]"),
+        ("mlp", {"nodes": 20}, "^option nodes must be a list of 2, each a whole number, got 20"),
+        (
+            "mlp",
+            {"nodes": [20, 30, 40]},
+            r"^option nodes must be a list of 2, .* got \[20, 30, 40\]",
+        ),
         ("mlp", {"nodes": [2.5, 30]}, "^option nodes must be a whole number, got 2.5"),
         ("mlp", {"steps": True}, "^option steps must be a whole number, got True"),
         ("mlp", {"dropout": "much"}, "^option dropout must be a number, got 'much'"),
@@ -311,7 +315,7 @@ def test_options_of_a_command_line() -> None:
         (["nodse=1,2"], "^Mlp has no option nodse; its options are order, initial, steps, act"),
         (["nodes=16,many"], "^option nodes must be a whole number, got 'many'"),
         (["dropout=1/0"], "^option dropout must be a number, got '1/0'"),
-        (["nodes="], r"^option nodes must be two, each a whole number, got \[\]"),
+        (["nodes="], r"^option nodes must be a list of 2, each a whole number, got \[\]"),
         (["nodes_log=perhaps"], "^option nodes_log must be true or false, got 'perhaps'"),
     ],
 )

@@ -180,6 +180,10 @@ def test_a_range_without_feasible_density_gives_the_smallest_above() -> None:
         ({"blocks": (0,)}, r"^no multiple of block 0 "),
         ({"blocks": ()}, r"^block has no values to choose from"),
         ({"families": ("auto", "auto")}, r"^family has a value twice"),
+        (
+            {"families": ("cyclic", "auto"), "density": (0.1, 0.5)},
+            r"^cyclic patterns of some widths have every edge .* up to 1, got 0\.5 and 1; or",
+        ),
         ({"families": ("ring",)}, r"^unknown families ring; known: auto, clash_free"),
     ],
 )

@@ -31,8 +31,8 @@ class SparseMlp(MlpSpace):
     `dnc_sparse.patterns.nearest`. Larger blocks train faster and cost some accuracy, so they are
     worth adding where time is penalised.
 
-    Raises ValueError for densities outside 0..1, blocks of which no multiple is a width, and
-    unknown families.
+    Raises ValueError for densities outside 0..1, blocks of which no multiple is a width, unknown
+    families, and clash_free or cyclic ones, which few widths allow, below a density of 1.
     """
 
     hidden_layers: tuple[int, int] = (0, 3)
@@ -63,6 +63,13 @@ class SparseMlp(MlpSpace):
                     f"no multiple of block {block} is a number of nodes in {low}..{high}; "
                     f"widen nodes, or leave the block out"
                 )
+        constant = [family for family in self.families if family in ("clash_free", "cyclic")]
+        if constant and min(self.density[1], self.output_density[1]) < 1:
+            raise ValueError(
+                f"{' and '.join(constant)} patterns of some widths have every edge or none, so "
+                f"density and output_density must go up to 1, got {self.density[1]:g} and "
+                f"{self.output_density[1]:g}; or choose the auto family"
+            )
         unknown = [family for family in self.families if family not in FAMILIES]
         if unknown:
             raise ValueError(f"unknown families {', '.join(unknown)}; known: {', '.join(FAMILIES)}")
