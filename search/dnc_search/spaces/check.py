@@ -69,8 +69,8 @@ def _check_candidate(space: Space, config: Config, shape: Shape, seed: int) -> N
             f"{full} is not; choose plain values"
         )
     networks = [_built(space, full, shape, seed, state) for state in (1, 2)]
-    same = all(map(torch.equal, *(network.state_dict().values() for network in networks)))
-    if not same:
+    weights = [[*network.parameters(), *network.buffers()] for network in networks]
+    if not all(map(torch.equal, *weights)):
         raise ValueError(
             f"the space builds other weights from the same seed for {full}; draw them from "
             f"torch.Generator().manual_seed(seed), or call torch.manual_seed(seed) first"

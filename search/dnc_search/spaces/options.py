@@ -85,5 +85,6 @@ def _described(hint: Any) -> str:
         return f"one of {', '.join(map(str, get_args(hint)))}"
     if get_origin(hint) is tuple:
         first, *others = get_args(hint)
-        return f"{'a list' if Ellipsis in others else 'two'}, each {words.get(first, first)}"
+        count = "" if Ellipsis in others else f" of {1 + len(others)}"
+        return f"a list{count}, each {words.get(first, first)}"
     return words[hint]

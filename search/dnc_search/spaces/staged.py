@@ -122,7 +122,9 @@ class StagedSpace(Space):
         Configurations of equal networks, trained equally, become equal.
         """
         known = dict(config) if self.DEPTH in config else {**self.largest(shape), **config}
-        full = self.normal(self.presets(known) | TRAINING_PRESETS | known, shape)
+        presets = self.presets(known) | TRAINING_PRESETS
+        # what is known comes first, and wins
+        full = self.normal({**known, **presets, **known}, shape)
         if "weight_decay" not in known and self.decay_per_parameter:
             n_parameters = self.plan(full, shape).n_parameters
             decays = n_parameters >= self.decay_from
