@@ -343,6 +343,7 @@ def test_a_device_that_is_not_there() -> None:
         ({"schedule": "stairs"}, "unknown schedule 'stairs'; choose constant or step or cosine"),
         ({"measures": ("size",)}, "unknown complexity 'size'; known: parameters, edges"),
         ({"measures": ("edges", "edges")}, "a measure is named twice: edges, edges"),
+        ({"device": "gpu"}, "unknown device 'gpu'; choose cpu, cuda or cuda:0"),
         ({"latency_batch": 0}, "latency_batch must be at least 1 sample, got 0"),
     ],
 )
