@@ -99,10 +99,11 @@ class Worker:
         with self.stop:
             history: list[Record] = []
             for stage in self.course.names:
+                budget = self.course.budget(stage, history)
                 try:
-                    self._run_stage(stage, history)
+                    self._run_stage(stage, budget, history)
                 except KeyboardInterrupt:
-                    self.ledger.repair(stage)
+                    self.ledger.repair(stage, budget)
                     raise KeyboardInterrupt(
                         "stopped; the candidate in training was given back, and the same command "
                         "goes on with the search"
@@ -118,15 +119,15 @@ class Worker:
             return self.evaluator.final(config, seed, slot, on_epoch)
         return self.evaluator.candidate(config, seed, on_epoch)
 
-    def _run_stage(self, stage: str, history: Sequence[Record]) -> None:
-        budget = self.course.budget(stage, history)
+    def _run_stage(self, stage: str, budget: int, history: Sequence[Record]) -> None:
         waited = False
         while budget:
             self.stop.check()
-            self.ledger.repair(stage)
-            slots = self.ledger.slots(stage)
+            self.ledger.repair(stage, budget)
+            trials = self.ledger.trials(stage)
+            slots = slots_of(stage, trials)
             unsettled = [s for s in slots[:budget] if not s.is_settled(self.ledger.retries)]
-            queued = any(s.holder and s.holder.state == TrialState.WAITING for s in unsettled)
+            queued = any(trial.state == TrialState.WAITING for trial in trials)
             if len(slots) < budget or queued:
                 self._run_trial(stage, budget, history)
                 waited = False
@@ -255,7 +256,7 @@ class _Attempt:
             if not choosing:
                 return trials
             # one of them may have died
-            self._worker.ledger.repair(self._stage)
+            self._worker.ledger.repair(self._stage, self._budget)
             with self._worker.stop.interruptible():
                 time.sleep(CHOICE_POLL_SECONDS)
 

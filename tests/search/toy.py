@@ -105,16 +105,16 @@ def ledger(folder: Path, **options: Any) -> Ledger:
     return Ledger(sqlite_url(folder), SEARCH.name, **options)
 
 
-def work(url: str, seconds: float, log: Path | None = None, **options: Any) -> None:
-    """Work on the toy search, as a process of its own does."""
-    with Ledger(url, SEARCH.name, **options) as opened:
-        Worker(opened, course(), Formula(seconds, log), poll_seconds=0.05).run()
+def work(url: str, course: Course, evaluator: Formula, **options: Any) -> None:
+    """Work on a toy search, as a process of its own does."""
+    with Ledger(url, course.search.name, **options) as opened:
+        Worker(opened, course, evaluator, poll_seconds=0.05).run()
 
 
-def outline(opened: Ledger) -> list[tuple[str, int, str, str, float]]:
+def outline(opened: Ledger, course: Course) -> list[tuple[str, int, str, str, float]]:
     """What a search found, without what differs from run to run."""
     return [
         (r.stage, r.slot, r.key, r.state, r.error)
-        for name in course().names
+        for name in course.names
         for r in opened.records(name)
     ]
