@@ -42,6 +42,9 @@ class Bayesian:
     of `dimensions` coordinates, into the values of those that do occur (a network of one layer has
     no second width); by default each parameter is drawn from a coordinate of its own. `components`
     are the kernel's, on complete configurations.
+
+    `resets` names presets that follow from what this stage decides, such as a weight decay tied to
+    the number of parameters: `Space.complete` has to find them anew.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Bayesian:
     decode: Callable[[Sequence[float]], dict[str, Value]] | None = None
     initial: int = 15
     steps: int = 15
+    resets: tuple[str, ...] = ()
 
     @property
     def dimensions(self) -> int:
@@ -63,8 +67,10 @@ class Bayesian:
         return {p.name: p.from_unit(u) for p, u in zip(self.parameters, point, strict=True)}
 
     def place(self, base: Config, values: Config) -> dict[str, Value]:
-        """Return `base` with this stage's values in place of what it had of its parameters."""
-        mine = {parameter.name for parameter in self.parameters}
+        """Return `base` with this stage's values in place of what it had of its parameters, and
+        without the presets that it resets.
+        """
+        mine = {parameter.name for parameter in self.parameters} | set(self.resets)
         return {k: v for k, v in base.items() if k not in mine} | dict(values)
 
 
@@ -87,10 +93,9 @@ class Space(ABC):
     so that a worker on another machine can rebuild them from the ledger.
     """
 
-    @property
     @abstractmethod
-    def stages(self) -> tuple[Stage, ...]:
-        """The stages in their order; each starts from the best of those before it."""
+    def stages(self, shape: Shape) -> tuple[Stage, ...]:
+        """Return the stages in their order; each starts from the best of those before it."""
 
     @abstractmethod
     def build(self, config: Config, shape: Shape, seed: int) -> nn.Module:
@@ -101,7 +106,10 @@ class Space(ABC):
         """Return the largest network of the space, complete: the baseline of complexity."""
 
     def complete(self, config: Config, shape: Shape) -> dict[str, Value]:
-        """Return the configuration with the presets of everything that it does not say."""
+        """Return the configuration with the presets of everything that it does not say.
+
+        Configurations of equal networks, trained equally, become equal.
+        """
         return TRAINING_PRESETS | dict(config)
 
     def summary(self, config: Config, shape: Shape) -> str:

@@ -1,0 +1,100 @@
+"""The spaces by name, from options and back, so that any worker can rebuild one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+from dnc_search.space import Space
+from dnc_search.spaces.check import check_space
+from dnc_search.spaces.cnn import Cnn
+from dnc_search.spaces.mlp import Mlp
+from dnc_search.spaces.options import checked_options, read_options
+from dnc_search.spaces.sparse_mlp import SparseMlp
+from dnc_search.spaces.user import file_digest, load_class, source_of
+
+__all__ = [
+    "SPACES",
+    "Cnn",
+    "Mlp",
+    "SparseMlp",
+    "check_space",
+    "space_from",
+    "space_from_record",
+    "space_from_texts",
+    "space_record",
+]
+
+SPACES: dict[str, type[Space]] = {"mlp": Mlp, "sparse-mlp": SparseMlp, "cnn": Cnn}
+
+
+def space_from(name: str, options: Mapping[str, Any] | None = None) -> Space:
+    """Return the space of a name in `SPACES`, or of "path/to/file.py:ClassName".
+
+    `options` are the fields of its class, lists standing for tuples. Raises ValueError for an
+    unknown name, an unknown option, one of another type, and whatever the class refuses; and as
+    `user.load_class`.
+    """
+    kind = _class_of(name)
+    return kind(**checked_options(kind, options or {}))
+
+
+def space_from_texts(name: str, texts: Iterable[str]) -> Space:
+    """Return the space of a name, with options as a command line gives them: "nodes=16,512".
+
+    Raises as `space_from`, and ValueError for a text without "=" and an option given twice.
+    """
+    kind = _class_of(name)
+    return kind(**read_options(kind, texts))
+
+
+def space_record(space: Space) -> dict[str, Any]:
+    """Return what rebuilds a space, as it comes back from JSON: its name and options.
+
+    For a class of the user's own the name is its file and class, and the file's digest is beside
+    it. Raises ValueError for a class that was not read from a file, and for fields that are not
+    plain.
+    """
+    fields: dict[str, Any] = asdict(space) if is_dataclass(space) else {}
+    try:
+        options = json.loads(json.dumps(fields))
+    except TypeError as error:
+        raise ValueError(
+            f"the fields of {type(space).__name__} must be plain values, which JSON holds: {error}"
+        ) from error
+    for name, kind in SPACES.items():
+        if type(space) is kind:
+            return {"name": name, "options": options}
+    name, digest = source_of(type(space))
+    return {"name": name, "options": options, "sha256": digest}
+
+
+def space_from_record(record: Mapping[str, Any]) -> Space:
+    """Rebuild the space of a record.
+
+    Raises as `space_from`, and ValueError when the user's file has changed since.
+    """
+    name = str(record["name"])
+    space = space_from(name, record["options"])
+    if "sha256" in record:
+        found = file_digest(name)
+        if found != record["sha256"]:
+            raise ValueError(
+                f"{name.rpartition(':')[0]} has changed since the search began (sha256 "
+                f"{found[:12]} instead of {record['sha256'][:12]}); restore it, or begin another "
+                f"search"
+            )
+    return space
+
+
+def _class_of(name: str) -> type[Space]:
+    if name in SPACES:
+        return SPACES[name]
+    if ":" not in name:
+        raise ValueError(
+            f"unknown space {name!r}; choose one of {', '.join(SPACES)}, "
+            f"or a class of your own as path/to/file.py:ClassName"
+        )
+    return load_class(name)

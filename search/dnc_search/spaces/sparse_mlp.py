@@ -1,0 +1,171 @@
+"""Perceptrons of pre-defined sparse junctions: neurons, weights, depth and density, nothing else.
+
+Under a penalty on parameters the networks worth having differ by two decades in size, so widths
+and densities are drawn, and compared, on log scales.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise, product
+
+from dnc_search.kernel import Component
+from dnc_search.networks import Junction, nearest_junction
+from dnc_search.parameters import Choice, Config, Integer, Real, Value
+from dnc_search.space import Bayesian, Shape
+from dnc_search.spaces.components import choice, layers, number, numbered
+from dnc_search.spaces.mlp import MlpSpace
+from dnc_sparse.patterns.rounding import FAMILIES
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseMlp(MlpSpace):
+    """Perceptrons whose junctions have a density each, fixed before training.
+
+    `density` is the range of the junctions into hidden layers, `output_density` that of the last,
+    whose few neurons need more of their inputs. Densities are rounded to what the sizes allow;
+    where a range holds none, the smallest above it is taken. `blocks` are sides of the dense tiles
+    that edges come in: widths become multiples of it, and along inputs and outputs that it does not
+    divide the tile is as long as their greatest common divisor. `families` are those of
+    `dnc_sparse.patterns.nearest`. Larger blocks train faster and cost some accuracy, so they are
+    worth adding where time is penalised.
+
+    Raises ValueError for densities outside 0..1, blocks of which no multiple is a width, unknown
+    families, and clash_free or cyclic ones, which few widths allow, below a density of 1.
+    """
+
+    hidden_layers: tuple[int, int] = (0, 3)
+    nodes: tuple[int, int] = (16, 1024)
+    density: tuple[float, float] = (1 / 64, 1.0)
+    output_density: tuple[float, float] = (1 / 8, 1.0)
+    blocks: tuple[int, ...] = (1,)
+    families: tuple[str, ...] = ("auto",)
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, (low, high) in (
+            ("density", self.density),
+            ("output_density", self.output_density),
+        ):
+            if not 0 < low <= high <= 1:
+                raise ValueError(
+                    f"{name} must run from above 0 to at most 1, lower limit first; "
+                    f"got {low:g}..{high:g}"
+                )
+        Choice("block", self.blocks)
+        Choice("family", self.families)
+        low, high = self.nodes
+        for block in self.blocks:
+            if block < 1 or high // block * block < low:
+                raise ValueError(
+                    f"no multiple of block {block} is a number of nodes in {low}..{high}; "
+                    f"widen nodes, or leave the block out"
+                )
+        constant = [family for family in self.families if family in ("clash_free", "cyclic")]
+        if constant and min(self.density[1], self.output_density[1]) < 1:
+            raise ValueError(
+                f"{' and '.join(constant)} patterns of some widths have every edge or none, so "
+                f"density and output_density must go up to 1, got {self.density[1]:g} and "
+                f"{self.output_density[1]:g}; or choose the auto family"
+            )
+        unknown = [family for family in self.families if family not in FAMILIES]
+        if unknown:
+            raise ValueError(f"unknown families {', '.join(unknown)}; known: {', '.join(FAMILIES)}")
+
+    def junctions(self, config: Config, shape: Shape) -> tuple[Junction, ...]:
+        """Return the junctions of a configuration, each of a density that its sizes allow."""
+        hidden = map(int, numbered(config, "nodes", "hidden_layers"))
+        sizes = (shape.n_features, *hidden, shape.n_outputs)
+        ranges = [self.density] * (len(sizes) - 2) + [self.output_density]
+        densities = (*numbered(config, "density", "hidden_layers"), float(config["output_density"]))
+        side, family = int(config["block"]), str(config["family"])
+        return tuple(
+            nearest_junction(*pair, density, limits, side, family)
+            for pair, density, limits in zip(pairwise(sizes), densities, ranges, strict=True)
+        )
+
+    def normal(self, config: Config, shape: Shape) -> dict[str, Value]:
+        """Return the configuration with densities as they are, and no block that makes no odds."""
+        return self._exact(super().normal(config, shape), shape)
+
+    def _exact(self, config: Config, shape: Shape) -> dict[str, Value]:
+        junctions = self.junctions(config, shape)
+        *hidden, last = (junction.density for junction in junctions)
+        rounded = {**config, "output_density": last}
+        rounded |= {f"density_{i}": density for i, density in enumerate(hidden, start=1)}
+        if all(junction.density == 1 for junction in junctions):
+            rounded["family"] = self.families[0]
+        if len(self.blocks) > 1:
+            rounded["block"] = min(
+                block
+                for block in self.blocks
+                if self.junctions({**rounded, "block": block}, shape) == junctions
+            )
+        return rounded
+
+    def largest(self, shape: Shape) -> dict[str, Value]:
+        """Return the architecture with the most parameters."""
+        low, high = self.hidden_layers
+        every = product(range(low, high + 1), self.blocks, self.families)
+        return max(
+            (self._widest(*choices) for choices in every),
+            key=lambda config: sum(j.n_parameters for j in self.junctions(config, shape)),
+        )
+
+    def architecture(self, shape: Shape) -> Bayesian:
+        """Return the stage of depth, widths, densities, block and family."""
+        drawn = self._drawn
+        # a small layer may have no density as low as the upper limit
+        parameters = tuple(replace(p, high=1.0) if isinstance(p, Real) else p for p in drawn)
+
+        def decode(point: Sequence[float]) -> dict[str, Value]:
+            values = {p.name: p.from_unit(u) for p, u in zip(drawn, point, strict=True)}
+            depth, block = int(values["hidden_layers"]), int(values["block"])
+            for i in range(1, self.hidden_layers[1] + 1):
+                if i <= depth:
+                    values[f"nodes_{i}"] = self._multiple(int(values[f"nodes_{i}"]), block)
+                else:
+                    del values[f"nodes_{i}"], values[f"density_{i}"]
+            return self._exact(values, shape)
+
+        return Bayesian("architecture", parameters, self._components(), decode)
+
+    def _widest(self, depth: int, block: int, family: str) -> dict[str, Value]:
+        width, each = self._multiple(self.nodes[1], block), range(1, depth + 1)
+        return {
+            "hidden_layers": depth,
+            "block": block,
+            "family": family,
+            **{f"nodes_{i}": width for i in each},
+            **{f"density_{i}": self.density[1] for i in each},
+            "output_density": self.output_density[1],
+        }
+
+    def _multiple(self, nodes: int, block: int) -> int:
+        """Return the multiple of the block nearest to a number of nodes, within their range."""
+        low, high = self.nodes
+        return block * min(max(round(nodes / block), -(-low // block)), high // block)
+
+    @property
+    def _drawn(self) -> tuple[Integer | Real | Choice, ...]:
+        each = range(1, self.hidden_layers[1] + 1)
+        return (
+            Integer("hidden_layers", *self.hidden_layers),
+            Choice("block", self.blocks),
+            Choice("family", self.families),
+            Real("output_density", *self.output_density, log=True),
+            *(Integer(f"nodes_{i}", *self.nodes, log=True) for i in each),
+            *(Real(f"density_{i}", *self.density, log=True) for i in each),
+        )
+
+    def _components(self) -> tuple[Component, ...]:
+        choices: dict[str, tuple[Value, ...]] = {"block": self.blocks, "family": self.families}
+        return (
+            number("hidden_layers", *self.hidden_layers),
+            layers("nodes", "hidden_layers", *self.nodes, log=True),
+            layers("density", "hidden_layers", *self.density, log=True),
+            number("output_density", *self.output_density, log=True),
+            *(choice(name, options) for name, options in choices.items() if len(options) > 1),
+        )
