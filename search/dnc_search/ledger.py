@@ -104,6 +104,8 @@ class Ledger:
                 f"{url!r} is not the URL of a database; give one such as "
                 f"sqlite:///search.db or postgresql://user@machine/database"
             ) from error
+        self.full_url = url
+        # for people to read
         self.url = parsed.render_as_string(hide_password=True)
         with self.database_errors("open"), quiet_optuna():
             self._storage = Storage(

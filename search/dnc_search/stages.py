@@ -162,6 +162,8 @@ class Course:
         """
         candidates = [record for record in history if record.stage not in (BASELINE, FINAL)]
         able = [record for record in candidates if record.state != "failed"]
+        if not candidates:
+            raise SearchFailed("no candidate has been trained yet")
         if not able:
             raise SearchFailed(
                 f"all {len(candidates)} candidates failed, the first because "

@@ -10,7 +10,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import optuna
@@ -19,11 +19,12 @@ from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from dnc_search.evaluation import Evaluation, OnEpoch
 from dnc_search.ledger import Ledger, quiet_optuna
 from dnc_search.parameters import Config, Value
 from dnc_search.proposal import SpaceExhausted
 from dnc_search.pruning import pruner
-from dnc_search.record import Record, State
+from dnc_search.record import Record
 from dnc_search.sampler import suggest
 from dnc_search.slots import OPEN, slot_of, slots_of
 from dnc_search.stages import BASELINE, FINAL, Course
@@ -34,23 +35,11 @@ POLL_SECONDS = 0.5
 # choosing a candidate takes a second at most
 CHOICE_POLL_SECONDS = 0.05
 
-# what an evaluation calls after each epoch
-OnEpoch = Callable[[Epoch], None]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of training a candidate; see `Record`."""
-
-    measures: Mapping[str, float]
-    curve: Sequence[float] = ()
-    seconds: float = 0.0
-    failure: str | None = None
-
 
 class Evaluator(Protocol):
-    """What trains and measures candidates. A candidate that cannot be trained is an `Outcome` with
-    a failure; what is raised is an error of ours.
+    """What trains and measures candidates; one that cannot be trained is returned as failed.
+
+    What `on_epoch` raises passes through, but `StopTraining` ends the training alone.
     """
 
     @property
@@ -60,13 +49,13 @@ class Evaluator(Protocol):
     def counted(self, config: Config) -> Mapping[str, float]:
         """Return the complexities that are known without training."""
 
-    def baseline(self, config: Config, seed: int, on_epoch: OnEpoch) -> Outcome:
+    def baseline(self, config: Config, seed: int, on_epoch: OnEpoch) -> Evaluation:
         """Measure the largest network."""
 
-    def candidate(self, config: Config, seed: int, on_epoch: OnEpoch) -> Outcome:
+    def candidate(self, config: Config, seed: int, on_epoch: OnEpoch) -> Evaluation:
         """Train a candidate, and validate it."""
 
-    def final(self, config: Config, seed: int, slot: int, on_epoch: OnEpoch) -> Outcome:
+    def final(self, config: Config, seed: int, slot: int, on_epoch: OnEpoch) -> Evaluation:
         """Train a winner on all but the test set, test it once, and keep its weights."""
 
 
@@ -110,7 +99,7 @@ class Worker:
                     ) from None
                 history += self.ledger.records(stage)
 
-    def evaluate(self, stage: str, slot: int, config: Config, on_epoch: OnEpoch) -> Outcome:
+    def evaluate(self, stage: str, slot: int, config: Config, on_epoch: OnEpoch) -> Evaluation:
         """Train the candidate of a slot as its stage demands."""
         seed = self.course.seed(stage, slot)
         if stage == BASELINE:
@@ -269,18 +258,13 @@ class _Attempt:
     def _train(self, trial: Trial, slot: int, config: Config) -> float:
         worker, watch = self._worker, self._watch(trial, config)
         stopped = False
-        broken: Exception | None = None
 
         def on_epoch(row: Epoch) -> None:
-            nonlocal stopped, broken
+            nonlocal stopped
             with worker.stop.held():
-                try:
-                    trial.report(watch(row), row.epoch)
-                    stopped = trial.should_prune()
-                except Exception as error:
-                    # the ledger's failure, raised below: in here it would count as the candidate's
-                    broken = error
-            if stopped or broken:
+                trial.report(watch(row), row.epoch)
+                stopped = trial.should_prune()
+            if stopped:
                 raise StopTraining
 
         try:
@@ -289,10 +273,7 @@ class _Attempt:
         except KeyboardInterrupt:
             trial.set_user_attr("given back", True)
             raise
-        if broken is not None:
-            raise broken
-        state: State = "failed" if outcome.failure else "stopped" if stopped else "complete"
-        trial.set_user_attr("record", asdict(outcome) | {"state": state})
+        trial.set_user_attr("record", asdict(outcome))
         if stopped:
             raise TrialPruned
         return float(outcome.measures.get("error", 1.0))
