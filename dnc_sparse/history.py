@@ -50,7 +50,7 @@ class History:
             raise ValueError(
                 "the run has no test accuracy: "
                 + (
-                    "it did not look at the test set; fit with evaluate_test=True"
+                    "it did not look at the test set after its last epoch"
                     if self.epochs[-1].test_error is None
                     else "regression has none; read the test_error of its epochs"
                 )

@@ -11,7 +11,12 @@ from dnc_sparse.data import Split
 
 
 def evaluate(model: nn.Module, split: Split, batch_size: int = 256) -> float:
-    """Return the fraction of samples the model classifies as labelled, in evaluation mode."""
+    """Return the fraction of samples the model classifies as labelled, in evaluation mode.
+
+    Raises ValueError for a regression.
+    """
+    if split.is_regression:
+        raise ValueError("targets of a regression have no accuracy; use relative_error")
     correct = torch.zeros((), dtype=torch.int64, device=split.y.device)
     for output, y in _outputs(model, split, batch_size):
         correct += (output.argmax(1) == y).sum()
@@ -22,7 +27,10 @@ def relative_error(model: nn.Module, split: Split, batch_size: int = 256) -> flo
     """Return the mean squared error over the variance of the targets, in evaluation mode.
 
     Both are summed over the targets of a sample, so the result is 1 - R^2 of all of them together.
+    Raises ValueError for classes.
     """
+    if not split.is_regression:
+        raise ValueError("classes have no squared error; use evaluate, the accuracy")
     squares = torch.zeros((), dtype=torch.float64, device=split.y.device)
     for output, y in _outputs(model, split, batch_size):
         squares += (output - y).double().square().sum()

@@ -66,7 +66,7 @@ def fit(
     is written there (`dnc_sparse.run_folder`), a checkpoint every `checkpoint_every` epochs, and
     `resume` continues from it; without a checkpoint, `resume` starts from the beginning.
 
-    `on_epoch` is called after each epoch that is trained and evaluated, and ends the run by raising
+    `on_epoch` is called after each epoch that is trained, and ends the run by raising
     `StopTraining`: the history up to that epoch is returned as of a whole run. With
     `evaluate_test=False` the test set is never looked at.
 
@@ -116,16 +116,15 @@ def fit(
                     model, train, config, optimizer, number, display
                 )
                 last = number + 1 == config.epochs
-                evaluated = last or (number + 1) % config.eval_every == 0
                 row = Epoch(number + 1, loss, accuracy, None, None, seconds)
-                if evaluated:
+                if last or (number + 1) % config.eval_every == 0:
                     row = _evaluated(row, model, held_out, config)
                 history.epochs.append(row)
                 if folder is not None:
                     write = last or (number + 1) % checkpoint_every == 0
                     folder.record(model, optimizer, history.rows(), write=write)
                 display.epoch(row)
-                if evaluated and on_epoch is not None:
+                if on_epoch is not None:
                     on_epoch(row)
     except StopTraining:
         if folder is not None:

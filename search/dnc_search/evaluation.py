@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from dnc_search.measures import Measure, Subject, measure
+from dnc_search.measures import Subject, measure
 from dnc_search.parameters import Config
 from dnc_search.record import State
 from dnc_search.space import Shape, Space
@@ -84,24 +86,38 @@ def evaluate(
     settings: Settings,
     seed: int = 0,
     on_epoch: OnEpoch | None = None,
-    *,
-    test: bool = False,
 ) -> Evaluation:
     """Train a complete configuration and return its error after the last epoch and its measures.
 
-    The test set is not looked at, unless `test` asks for the run that ends a search: it trains on
-    the validation samples too, its curve is that of the test error, and `test_error` takes the
-    place of `error` among the measures. `on_epoch` sees each epoch; it stops the candidate by
-    raising `StopTraining`, and whatever else it raises passes through.
+    The test set is not looked at. `on_epoch` sees each epoch; it stops the candidate by raising
+    `StopTraining`, and whatever else it raises passes through.
 
     A candidate that cannot be built, trained or measured (out of memory, a loss that is not finite,
     a space that raises) is returned as failed, with the reason and what was measured before.
     Raises ValueError for data without a validation split, RuntimeError for a device that is not
     there.
     """
-    if test:
-        data = data if data.validation is None else join_validation(data)
-    run = _Run(space, config, data, settings, seed, on_epoch, "test" if test else "validation")
+    _check_validation(data)
+    run = _Run(space, config, data, settings, seed, on_epoch)
+    return run.evaluation(settings.epochs)
+
+
+def evaluate_final(
+    space: Space,
+    config: Config,
+    data: DataSet,
+    settings: Settings,
+    seed: int = 0,
+    on_epoch: OnEpoch | None = None,
+    keep: Callable[[nn.Module], None] | None = None,
+) -> Evaluation:
+    """Train on all but the test set, the validation samples too, and test once, at the end.
+
+    `test_error` takes the place of `error` among the measures, and there is no curve. `keep` is
+    given the trained network. Otherwise as `evaluate`.
+    """
+    data = data if data.validation is None else join_validation(data)
+    run = _Run(space, config, data, settings, seed, on_epoch, keep, final=True)
     return run.evaluation(settings.epochs)
 
 
@@ -113,13 +129,43 @@ def measure_baseline(
     It is trained only where a measure needs that, for the few epochs that give an honest time, so
     it has no error and no curve. Fails and raises as `evaluate`.
     """
-    needed = any(measure(name).trained for name in settings.measures)
+    _check_validation(data)
+    needed = any(measure(name).kind == "trained" for name in settings.measures)
     few = replace(settings, epochs=BASELINE_EPOCHS)
-    largest = space.largest(shape_of(data))
-    run = _Run(space, largest, data, few, 0, on_epoch, "validation")
+    run = _Run(space, space.largest(shape_of(data)), data, few, 0, on_epoch)
     result = run.evaluation(BASELINE_EPOCHS if needed else 0)
     measures = {name: value for name, value in result.measures.items() if name != "error"}
     return replace(result, measures=measures, curve=())
+
+
+def count(
+    space: Space, config: Config, data: DataSet, settings: Settings, seed: int = 0
+) -> dict[str, float]:
+    """Return the measures of a configuration that follow from its network alone.
+
+    One that cannot be built or counted has none; `evaluate` says why.
+    """
+    names = [name for name in settings.measures if measure(name).kind == "counted"]
+    run = _Run(space, config, data, replace(settings, measures=tuple(names)), seed)
+    return run.evaluation(0).measures
+
+
+def _check_validation(data: DataSet) -> None:
+    if data.validation is None:
+        raise ValueError(
+            f"{data.name} has no validation split to judge candidates by; make one with "
+            f"split_validation"
+        )
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise RuntimeError(
+            f"the device {device!r} cannot be used here: {error}; search with another device, or "
+            f"on a machine that has it"
+        ) from error
 
 
 @dataclass
@@ -131,15 +177,17 @@ class _Run:
     data: DataSet
     settings: Settings
     seed: int
-    on_epoch: OnEpoch | None
-    watched: str
+    on_epoch: OnEpoch | None = None
+    keep: Callable[[nn.Module], None] | None = None
+    final: bool = False
     measures: dict[str, float] = field(default_factory=dict)
     curve: list[float] = field(default_factory=list)
+    epochs_done: int = 0
     raised_outside: BaseException | None = None
 
     def evaluation(self, epochs: int) -> Evaluation:
         """Train for so many epochs and return what came of it."""
-        self._check()
+        _check_device(self.settings.device)
         started = time.perf_counter()
         failure = None
         try:
@@ -152,7 +200,7 @@ class _Run:
         if torch.device(self.settings.device).type == "cuda":
             # what a failed candidate held must not fail the next
             torch.cuda.empty_cache()
-        ended: State = "complete" if len(self.curve) == epochs else "stopped"
+        ended: State = "complete" if self.epochs_done == epochs else "stopped"
         return Evaluation(
             "failed" if failure else ended,
             self.measures,
@@ -160,21 +208,6 @@ class _Run:
             time.perf_counter() - started,
             failure,
         )
-
-    def _check(self) -> None:
-        """Raise for what is not the candidate's fault."""
-        if self.watched == "validation" and self.data.validation is None:
-            raise ValueError(
-                f"{self.data.name} has no validation split to judge candidates by; make one with "
-                f"split_validation"
-            )
-        try:
-            torch.empty(0, device=self.settings.device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise RuntimeError(
-                f"the device {self.settings.device!r} cannot be used here: {error}; search with "
-                f"another device, or on a machine that has it"
-            ) from error
 
     def _train_and_measure(self, epochs: int) -> None:
         device = torch.device(self.settings.device)
@@ -190,38 +223,51 @@ class _Run:
         subject = Subject(
             self.config, shape, model, samples, fit_config, self.settings.latency_batch
         )
-        known = [measure(name) for name in self.settings.measures]
-        self._measure(subject, [each for each in known if not each.trained])
+        self._measure(subject, "counted", "run")
         if not epochs:
             return
         history = fit(
-            *(model, self.data, fit_config),
+            *(model, self.data),
+            replace(fit_config, eval_every=epochs) if self.final else fit_config,
             progress=False,
             device=device,
             on_epoch=self._watch,
-            evaluate_test=self.watched == "test",
+            evaluate_test=self.final,
         )
-        self.measures["error" if self.watched == "validation" else "test_error"] = self.curve[-1]
+        last = history.epochs[-1]
+        # a final run that was stopped has not been tested
+        if not self.final:
+            self.measures["error"] = self.curve[-1]
+        elif last.test_error is not None:
+            self.measures["test_error"] = last.test_error
         seconds = tuple(row.seconds for row in history.epochs)
-        self._measure(replace(subject, seconds=seconds), [each for each in known if each.trained])
+        self._measure(replace(subject, seconds=seconds), "trained")
+        if self.keep is not None:
+            self._outside(partial(self.keep, model))
 
-    def _measure(self, subject: Subject, wanted: Sequence[Measure]) -> None:
-        for each in wanted:
-            self.measures[each.name] = each.of(subject)
+    def _measure(self, subject: Subject, *kinds: str) -> None:
+        for each in map(measure, self.settings.measures):
+            if each.kind in kinds:
+                self.measures[each.name] = each.of(subject)
 
     def _watch(self, row: Epoch) -> None:
-        error = getattr(row, f"{self.watched}_error")
-        if not math.isfinite(error):
-            raise ArithmeticError(f"the {self.watched} error became {error} in epoch {row.epoch}")
-        self.curve.append(error)
-        if self.on_epoch is None:
-            return
+        error = row.test_error if self.final else row.validation_error
+        if error is not None and not math.isfinite(error):
+            raise ArithmeticError(f"the error became {error} in epoch {row.epoch}")
+        self.epochs_done = row.epoch
+        if row.validation_error is not None:
+            self.curve.append(row.validation_error)
+        if self.on_epoch is not None:
+            self._outside(partial(self.on_epoch, row))
+
+    def _outside(self, call: Callable[[], None]) -> None:
+        """Call what is not the candidate's, whose errors are not its failures."""
         try:
-            self.on_epoch(row)
+            call()
         except StopTraining:
             raise
-        except BaseException as raised:
-            self.raised_outside = raised
+        except BaseException as error:
+            self.raised_outside = error
             raise
 
 

@@ -15,7 +15,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -58,14 +58,15 @@ class Subject:
 class Measure:
     """A complexity: `of` measures a subject, in `unit`; `meaning` is a sentence for people.
 
-    One that is `trained` needs epochs of training first.
+    One that is `counted` follows from the network alone, one that is `run` takes a step or a pass
+    of it, and one that is `trained` needs epochs of training first.
     """
 
     name: str
     unit: str
     meaning: str
     of: Callable[[Subject], float]
-    trained: bool = False
+    kind: Literal["counted", "run", "trained"] = "counted"
 
 
 def _flops(subject: Subject) -> float:
@@ -133,25 +134,28 @@ MEASURES: dict[str, Measure] = {
             "s",
             "Median training time of an epoch on this machine, the first one left out.",
             _seconds_per_epoch,
-            trained=True,
+            kind="trained",
         ),
         Measure(
             "peak_bytes",
             "bytes",
             "Memory of a training step: parameters, gradients, optimiser state, activations kept.",
             _peak_bytes,
+            kind="run",
         ),
         Measure(
             "latency_seconds",
             "s",
             "Median time of a forward pass of the latency batch on this machine.",
             _latency_seconds,
+            kind="run",
         ),
         Measure(
             "joules_per_sample",
             "J per sample",
             "Energy of training on one sample, an uncalibrated estimate for a 45 nm chip.",
             _joules_per_sample,
+            kind="run",
         ),
     )
 }

@@ -21,9 +21,18 @@ from search.tiny_space import (
     raising,
     too_large,
 )
+from sparse.small_runs import assert_same
 from torch import nn
 
-from dnc_search.evaluation import Evaluation, Settings, evaluate, measure_baseline, shape_of
+from dnc_search.evaluation import (
+    Evaluation,
+    Settings,
+    count,
+    evaluate,
+    evaluate_final,
+    measure_baseline,
+    shape_of,
+)
 from dnc_search.record import Record
 from dnc_search.space import Shape
 from dnc_sparse.data import DataSet, Split, join_validation
@@ -126,19 +135,50 @@ def test_the_test_set_is_not_touched() -> None:
             return Watch(super().build(config, shape, seed))
 
     assert evaluate(WatchSpace(), config(), marked(), measured(*ALL)).failure is None
-    final = evaluate(WatchSpace(), config(), marked(), measured(*ALL), test=True)
+    final = evaluate_final(WatchSpace(), config(), marked(), measured(*ALL))
     assert "the test set" in str(final.failure)
 
 
 def test_the_final_run_trains_on_everything_and_is_tested() -> None:
-    final = evaluate(TinySpace(), config(), CLASSES, SETTINGS, 3, test=True)
+    seen: list[Epoch] = []
+    kept: list[nn.Module] = []
+    final = evaluate_final(TinySpace(), config(), CLASSES, SETTINGS, 3, seen.append, kept.append)
     torch.manual_seed(3)
     model = TinySpace().build(config(), shape_of(CLASSES), 3)
     history = fit(model, join_validation(CLASSES), SETTINGS.fit_config(config(), 3), progress=False)
     assert final.measures["test_error"] == history.epochs[-1].test_error
     assert "error" not in final.measures
-    joined = evaluate(TinySpace(), config(), join_validation(CLASSES), SETTINGS, 3, test=True)
-    assert joined.curve == final.curve
+    assert (final.state, final.curve) == ("complete", ())
+    assert [row.test_error is None for row in seen] == [True, True, False]
+    assert_same(kept[0], model)
+    joined = evaluate_final(TinySpace(), config(), join_validation(CLASSES), SETTINGS, 3)
+    assert joined.measures["test_error"] == final.measures["test_error"]
+
+
+def test_a_final_run_that_is_stopped_is_not_tested() -> None:
+    def stop(row: Epoch) -> None:
+        raise StopTraining
+
+    final = evaluate_final(TinySpace(), config(), CLASSES, SETTINGS, on_epoch=stop)
+    assert final.state == "stopped"
+    assert "test_error" not in final.measures
+
+
+def test_weights_that_cannot_be_kept_are_no_failure() -> None:
+    def full(model: nn.Module) -> None:
+        raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match=r"^no space left on device$"):
+        evaluate_final(TinySpace(), config(), CLASSES, SETTINGS, keep=full)
+
+
+def test_counts_need_no_training() -> None:
+    settings = measured(*ALL)
+    counted = count(TinySpace(), config(), CLASSES, settings)
+    assert set(counted) == {"parameters", "edges", "flops"}
+    trained = evaluate(TinySpace(), config(), CLASSES, settings)
+    assert counted == {name: trained.measures[name] for name in counted}
+    assert count(TinySpace(), config(-1), CLASSES, settings) == {}
 
 
 # --- stopping and what comes from outside
@@ -220,9 +260,7 @@ def test_a_prediction_that_is_not_finite() -> None:
 
     done = evaluate(Blind(), config(), NUMBERS, measured("parameters"))
     assert done.state == "failed"
-    assert re.match(
-        r"ArithmeticError: the validation error became (inf|nan) in ", str(done.failure)
-    )
+    assert re.match(r"ArithmeticError: the error became (inf|nan) in epoch 1 ", str(done.failure))
 
 
 def test_the_curve_of_a_failure_is_kept() -> None:

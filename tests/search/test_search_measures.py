@@ -172,6 +172,14 @@ def test_peak_bytes_grows_with_batch_and_shrinks_with_density() -> None:
     assert peak(dense, 32) - peak(sparse, 32) >= 4 * saved * FLOAT
 
 
+def test_peak_bytes_of_sparse_layers_has_their_activations() -> None:
+    model = SparseMLP((12, 64, 4), 0.25, seed=0)
+    # x, the hidden layer after its ReLU, log-softmax, labels
+    per_sample = (12 + 64 + 4) * FLOAT + 8
+    sizes = [peak_bytes(model, subject(model).batch(size), FIT) for size in (32, 96)]
+    assert sizes[1] - sizes[0] == 64 * per_sample
+
+
 def test_sgd_keeps_less_than_adam() -> None:
     model = mlp(12, 8, 4)
     batch = subject(model).batch(32)

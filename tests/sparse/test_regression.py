@@ -19,7 +19,7 @@ from dnc_sparse import compare
 from dnc_sparse.cli import main
 from dnc_sparse.data import DataSet, Split, join_validation, load, pad_features
 from dnc_sparse.experiment import Task, Version
-from dnc_sparse.training import FitConfig, fit, relative_error
+from dnc_sparse.training import FitConfig, evaluate, fit, relative_error
 
 DATA = waves()
 CONFIG = FitConfig(epochs=15, batch_size=20, learning_rate=0.01)
@@ -80,6 +80,17 @@ def test_the_error_is_one_minus_r_squared() -> None:
             return DATA.test.y.mean(0).expand(len(x), 2)
 
     assert relative_error(Mean(), DATA.test) == pytest.approx(1)
+
+
+def test_each_task_has_its_own_figure() -> None:
+    with pytest.raises(
+        ValueError, match=r"^targets of a regression have no accuracy; use relative"
+    ):
+        evaluate(network(), DATA.test)
+    with pytest.raises(
+        ValueError, match=r"^classes have no squared error; use evaluate, the accur"
+    ):
+        relative_error(nn.Linear(12, 4), clusters().test)
 
 
 def test_evaluation_gives_the_model_its_mode_back() -> None:
