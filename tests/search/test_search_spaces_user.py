@@ -85,9 +85,18 @@ def test_a_space_of_ones_own(write: Write) -> None:
 def test_a_changed_file_is_not_the_space_of_the_search(write: Write) -> None:
     record = space_record(space_from(write()))
     assert set(record) == {"name", "options", "sha256"}
-    write("most: int = 9", "most: int = 10")
+    write("import torch", "import nowhere")
+    # the changed file is not even run
     with pytest.raises(ValueError, match=r"own\.py has changed since the search began \(sha256 "):
         space_from_record(record)
+
+
+def test_the_same_file_elsewhere(write: Write, tmp_path: Path) -> None:
+    record = space_record(space_from(write(), {"most": 4}))
+    moved = (tmp_path / "own.py").rename(tmp_path / "moved.py")
+    with pytest.raises(ValueError, match=r"^the file of the space is not there: .*own\.py; name"):
+        space_from_record(record)
+    assert space_from_record(record, moved).largest(SHAPE) == {"nodes": 4}
 
 
 def test_options_that_no_ledger_holds(write: Write) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from dnc_search.space import Space
@@ -71,14 +72,15 @@ def space_record(space: Space) -> dict[str, Any]:
     return {"name": name, "options": options, "sha256": digest}
 
 
-def space_from_record(record: Mapping[str, Any]) -> Space:
-    """Rebuild the space of a record.
+def space_from_record(record: Mapping[str, Any], file: Path | None = None) -> Space:
+    """Rebuild the space of a record; `file` is the user's file where it lies elsewhere here.
 
-    Raises as `space_from`, and ValueError when the user's file has changed since.
+    Raises as `space_from`, and ValueError when the user's file is not the one of the record.
     """
     name = str(record["name"])
-    space = space_from(name, record["options"])
     if "sha256" in record:
+        if file is not None:
+            name = f"{file}:{name.rpartition(':')[2]}"
         found = file_digest(name)
         if found != record["sha256"]:
             raise ValueError(
@@ -86,7 +88,7 @@ def space_from_record(record: Mapping[str, Any]) -> Space:
                 f"{found[:12]} instead of {record['sha256'][:12]}); restore it, or begin another "
                 f"search"
             )
-    return space
+    return space_from(name, record["options"])
 
 
 def _class_of(name: str) -> type[Space]:
