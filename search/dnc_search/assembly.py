@@ -14,6 +14,7 @@ from dnc_search.evaluation import (
     Settings,
     count,
     evaluate,
+    evaluate_final,
     measure_baseline,
     shape_of,
 )
@@ -23,7 +24,7 @@ from dnc_search.score import score
 from dnc_search.space import Space
 from dnc_search.spaces import space_from_record
 from dnc_search.stages import Course
-from dnc_sparse.checkpoint import make_folder
+from dnc_sparse.checkpoint import make_folder, write_weights
 from dnc_sparse.data import DataSet, load, split_validation
 
 WEIGHTS = "weights"
@@ -49,7 +50,7 @@ class Training:
 
     def counted(self, config: Config) -> Mapping[str, float]:
         """Return the complexities that are known without training."""
-        return count(self.space, config, self.data, self.settings).measures
+        return count(self.space, config, self.data, self.settings)
 
     def baseline(self, config: Config, seed: int, on_epoch: OnEpoch) -> Evaluation:
         """Measure the largest network."""
@@ -61,11 +62,11 @@ class Training:
 
     def final(self, config: Config, seed: int, slot: int, on_epoch: OnEpoch) -> Evaluation:
         """Train a winner on all but the test set, test it once, and keep its weights."""
-        make_folder(self.folder / WEIGHTS)
-        return evaluate(
+        path = weights_of(self.folder, slot)
+        make_folder(path.parent)
+        return evaluate_final(
             *(self.space, config, self.data, self.final_settings, seed, on_epoch),
-            test=True,
-            weights=weights_of(self.folder, slot),
+            keep=lambda model: write_weights(path, model),
         )
 
 
@@ -109,18 +110,18 @@ def course_of(search: Search, space: Space, data: DataSet) -> Course:
         raise ValueError(
             f"{', '.join(missing)} is penalised but not measured; measured: {', '.join(taken)}"
         )
-    late = [name for name in search.penalty if measure(name).trained]
+    late = [name for name in search.penalty if measure(name).kind != "counted"]
     if late and search.pruner != "none" and any(search.w_c):
         raise ValueError(
-            f"the {search.pruner} pruner needs the complexity of a candidate before it is trained, "
-            f"but {', '.join(late)} is known only after; penalise another, or use no pruner"
+            f"the {search.pruner} pruner needs complexities that follow from the network alone, "
+            f"but {', '.join(late)} is measured; penalise another, or use no pruner"
         )
     shape = shape_of(data)
     return Course(
         search,
         space.stages(shape),
         complete=partial(space.complete, shape=shape),
-        largest=space.largest(shape),
+        largest=space.complete(space.largest(shape), shape),
         score=partial(score, penalty=search.penalty),
     )
 

@@ -285,7 +285,8 @@ class _Attempt:
         if self._stage in (BASELINE, FINAL):
             name = "none"
         counted = {} if name == "none" else evaluator.counted(config)
-        if name == "curve":
+        # what cannot be counted cannot be built either, and has no epoch to judge
+        if name == "curve" and counted:
             records = [*self._history, *self._worker.ledger.records(self._stage)]
             limit = course.highest_useful_error(counted, records)
         trial.study.pruner = pruner(name, evaluator.epochs, limit=limit)
