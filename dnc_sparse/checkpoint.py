@@ -10,7 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
+from torch import nn
 
 MARK = b"\ndnc-sparse checkpoint 1 sha256 "
 
@@ -67,6 +69,15 @@ def _sync_folder(folder: Path) -> None:
 def write_json(path: Path, record: Any) -> None:
     """Write `record` as indented JSON, atomically. Raises as `write_atomic`."""
     write_atomic(path, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def write_weights(path: Path, model: nn.Module) -> None:
+    """Write a model's state as safetensors, readable without pickle. Raises as `write_atomic`."""
+    state = {
+        name: value.detach().cpu().contiguous().clone()
+        for name, value in model.state_dict().items()
+    }
+    write_atomic(path, safetensors.torch.save(state))
 
 
 def append_line(path: Path, line: str) -> None:

@@ -16,7 +16,6 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import nn
 
@@ -154,8 +153,4 @@ class RunFolder:
 
     def finish(self, model: nn.Module) -> None:
         """Write the weights alone, readable without pickle."""
-        state = {
-            name: value.detach().cpu().contiguous().clone()
-            for name, value in model.state_dict().items()
-        }
-        checkpoint.write_atomic(self.path / "weights.safetensors", safetensors.torch.save(state))
+        checkpoint.write_weights(self.path / "weights.safetensors", model)

@@ -46,13 +46,13 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str] | None) -> None:
         try:
             app(given, prog_name=name)
         except Stopped as stopped:
-            _complain(str(stopped), "yellow")
+            complain(str(stopped), "yellow")
             sys.exit(130)
         except EXPECTED as error:
             if TRACEBACK in given:
                 raise
             notes = getattr(error, "__notes__", [])
-            _complain(f"error: {' '.join(' '.join([str(error), *notes]).split())}", "red")
+            complain(f"error: {' '.join(' '.join([str(error), *notes]).split())}", "red")
             sys.exit(2)
 
 
@@ -85,7 +85,8 @@ def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
     return run_command
 
 
-def _complain(text: str, style: str) -> None:
+def complain(text: str, style: str) -> None:
+    """Write a line to standard error, in a colour where there are colours."""
     Console(stderr=True).print(escape(text), style=style, highlight=False, soft_wrap=True)
 
 
@@ -94,7 +95,7 @@ def _plain_warnings() -> Iterator[None]:
     """Show warnings as one line, without the place in our code they come from."""
 
     def show(message: Warning | str, *place: object, **more: object) -> None:
-        _complain(f"warning: {message}", "yellow")
+        complain(f"warning: {message}", "yellow")
 
     with warnings.catch_warnings():
         warnings.showwarning = show

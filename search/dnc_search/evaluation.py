@@ -138,7 +138,8 @@ def measure_baseline(
     _check_validation(data)
     needed = any(measure(name).kind == "trained" for name in settings.measures)
     few = replace(settings, epochs=BASELINE_EPOCHS)
-    run = _Run(space, space.largest(shape_of(data)), data, few, 0, on_epoch)
+    shape = shape_of(data)
+    run = _Run(space, space.complete(space.largest(shape), shape), data, few, 0, on_epoch)
     result = run.evaluation(BASELINE_EPOCHS if needed else 0)
     measures = {name: value for name, value in result.measures.items() if name != "error"}
     return replace(result, measures=measures, curve=())

@@ -114,14 +114,14 @@ def fit(
     configs: Sequence[Config],
     losses: Sequence[float] | Array,
     *,
-    separate: bool = False,
+    separate: bool = True,
     restarts: int = 1,
     seed: int = 0,
 ) -> Prior:
     """Return the prior under which the losses are most probable, itself not too improbable.
 
-    Fitted are one factor on all omegas (or, `separate`, each component's own), each component's
-    amplitude, and the noise: maximum a posteriori, each log-normal about the given prior. The
+    Fitted are each component's omega (unless `separate`, one factor on all of them), its amplitude,
+    and the noise: maximum a posteriori, each log-normal about the given prior. The
     search starts there and at `restarts` random places. Raises ValueError as `condition` does.
     """
     values, mean, scale = _standardised(prior, configs, losses)
@@ -144,12 +144,10 @@ class _Evidence:
 
     def __init__(self, prior: Prior, configs: Sequence[Config], y: Array, separate: bool) -> None:
         self.prior = prior
-        # what has no weight is no part of the kernel
-        self.used = [c for c in prior.components if c.weight > 0]
-        self.ramps = [ramp(c, configs, configs) for c in self.used]
+        self.ramps = [ramp(component, configs, configs) for component in prior.components]
         self.y = y
-        self.n_omegas = len(self.used) if separate else 1
-        rules = [_OMEGA] * self.n_omegas + [_AMPLITUDE] * len(self.used) + [_NOISE]
+        self.n_omegas = len(self.ramps) if separate else 1
+        rules = [_OMEGA] * self.n_omegas + [_AMPLITUDE] * len(self.ramps) + [_NOISE]
         self.bounds = np.log([limits for limits, _ in rules])
         self.spread = np.array([spread for _, spread in rules])
 
@@ -171,11 +169,12 @@ class _Evidence:
     def prior_of(self, theta: Array) -> Prior:
         """Return the prior with these factors."""
         omegas, amplitudes, noise = self._values(theta)
-        fitted = {
-            c.name: replace(c, omega=float(w), weight=float(a))
-            for c, w, a in zip(self.used, omegas, amplitudes, strict=True)
-        }
-        components = tuple(fitted.get(c.name, c) for c in self.prior.components)
+        components = tuple(
+            replace(component, omega=float(omega), weight=float(amplitude))
+            for component, omega, amplitude in zip(
+                self.prior.components, omegas, amplitudes, strict=True
+            )
+        )
         return replace(
             self.prior, components=components, amplitude=float(amplitudes.sum()), noise=noise
         )
@@ -183,8 +182,9 @@ class _Evidence:
     def _values(self, theta: Array) -> tuple[Array, Array, float]:
         """Return omegas [components], amplitudes [components] and the noise."""
         factors = np.exp(theta)
-        omegas = factors[: self.n_omegas] * np.array([c.omega for c in self.used])
-        amplitudes = factors[self.n_omegas : -1] * self.prior.amplitude * shares(self.used)
+        omegas = factors[: self.n_omegas] * np.array([c.omega for c in self.prior.components])
+        shared = self.prior.amplitude * shares(self.prior.components)
+        amplitudes = factors[self.n_omegas : -1] * shared
         return omegas, amplitudes, float(factors[-1] * self.prior.noise)
 
 

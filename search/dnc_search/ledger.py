@@ -104,6 +104,8 @@ class Ledger:
                 f"{url!r} is not the URL of a database; give one such as "
                 f"sqlite:///search.db or postgresql://user@machine/database"
             ) from error
+        self.full_url = url
+        # for people to read
         self.url = parsed.render_as_string(hide_password=True)
         with self.database_errors("open"), quiet_optuna():
             self._storage = Storage(
@@ -191,8 +193,8 @@ class Ledger:
         found = (slot.record(self.retries) for slot in self.slots(stage))
         return [record for record in found if record is not None]
 
-    def repair(self, stage: str) -> None:
-        """Take trials from workers that fell silent, and queue what must run again.
+    def repair(self, stage: str, budget: int) -> None:
+        """Take trials from workers that fell silent, and queue what must run again of the budget.
 
         Any worker may do this at any time, and several at once: where two queue a slot, the later
         trial is surplus and ends when it is started.
@@ -201,7 +203,7 @@ class Ledger:
         with self.database_errors("write to"), quiet_optuna():
             self._start_clocks(stage)
             optuna.storages.fail_stale_trials(study)
-            for slot in self.slots(stage):
+            for slot in self.slots(stage)[:budget]:
                 if slot.holder is None and not slot.is_settled(self.retries):
                     marks = {"slot": slot.index} | _choice(slot)
                     study.add_trial(optuna.create_trial(state=TrialState.WAITING, user_attrs=marks))

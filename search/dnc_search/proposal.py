@@ -10,7 +10,7 @@
 
 Everything here is a pure function of its arguments. Initial designs are scrambled Sobol sequences
 (A. B. Owen, 1998); proposals after them maximise expected improvement over candidates drawn in the
-same way, as Deep-n-Cheap does (arXiv 2004.00974), then over the surroundings of the best of them.
+same way, as in Deep-n-Cheap (arXiv 2004.00974).
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from scipy.stats import qmc
 
 from dnc_search.acquisition import log_expected_improvement
 from dnc_search.gp import GaussianProcess, Prior, condition, fit
-from dnc_search.kernel import Array
 from dnc_search.parameters import Config, Value
 from dnc_search.record import config_key
 
@@ -38,10 +37,6 @@ Fitted = Literal["no", "shared", "separate"]
 
 # points drawn in vain before a space counts as exhausted
 PATIENCE = 10_000
-# a refinement draws so many around each of the best, moving so many coordinates on average
-PARENTS, CHILDREN, MOVED = 10, 25, 3
-# how far it moves them, round by round: standard deviation in the unit cube
-REACHES = (0.1, 0.03)
 
 
 class SpaceExhausted(RuntimeError):
@@ -52,16 +47,15 @@ class SpaceExhausted(RuntimeError):
 class Method:
     """How the next configuration is chosen; the defaults are what did best on our landscapes.
 
-    `candidates` are drawn, then more around the best of them in each of `refinements` rounds.
-    The Gaussian process has the hyperparameters of the components and `noise`, or those fitted to
-    the losses: one factor on all omegas ("shared") or one on each ("separate"). `standardise`
-    puts amplitude and noise in units of the variance of the losses. `margin` is what a loss must
-    be lower by to count as an improvement.
+    So many `candidates` are drawn. The Gaussian process has the hyperparameters of the components
+    and `noise`, or those fitted to the losses: one factor on all omegas ("shared") or one on each
+    ("separate"). `standardise` puts amplitude and noise in units of the variance of the losses.
+    `margin` is what a loss must be lower by to count as an improvement. Raises ValueError for a
+    value out of range.
     """
 
     candidates: int = 1000
-    refinements: int = 2
-    fitted: Fitted = "no"
+    fitted: Fitted = "separate"
     standardise: bool = True
     noise: float = 1e-4
     margin: float = 1e-4
@@ -69,8 +63,6 @@ class Method:
     def __post_init__(self) -> None:
         if self.candidates < 1:
             raise ValueError(f"a proposal needs at least 1 candidate, got {self.candidates}")
-        if not 0 <= self.refinements <= len(REACHES):
-            raise ValueError(f"refinements must be 0 to {len(REACHES)}, got {self.refinements}")
         if self.fitted not in get_args(Fitted):
             raise ValueError(f"fitted must be no, shared or separate, got {self.fitted!r}")
         if not self.margin >= 0:
@@ -78,12 +70,11 @@ class Method:
 
 
 # what Deep-n-Cheap does, with its mean mended (gp.py)
-FAITHFUL = Method(refinements=0, standardise=False)
+FAITHFUL = Method(fitted="no", standardise=False)
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    point: Point
     values: dict[str, Value]
     config: dict[str, Value]
 
@@ -125,29 +116,21 @@ def propose(
     taken = {config_key(config) for config, _ in observed} | set(map(config_key, pending))
     taken.update(avoid)
     sobol = _sobol(stage.dimensions, seed)
-    candidates: list[_Candidate] = []
-    for _ in range(0, PATIENCE, method.candidates):
-        candidates = _fresh(stage, base, islice(sobol, method.candidates), taken)
-        if candidates:
-            break
-    else:
+    candidates = _fresh(stage, base, islice(sobol, method.candidates), taken)
+    candidates = candidates or _fresh(stage, base, islice(sobol, PATIENCE), taken)
+    if not candidates:
         raise SpaceExhausted(
-            f"stage {stage.name} has nothing new to propose: {PATIENCE} points gave only the "
-            f"{len(taken)} configurations known already; lower its steps or widen its ranges"
+            f"stage {stage.name} has nothing new to propose: {PATIENCE + method.candidates} points "
+            f"gave only configurations that are among the {len(taken)} known already; "
+            "lower its steps or widen its ranges"
         )
     if len(observed) < 2:
         return candidates[0].values
     process = _process(stage, observed, method, seed).believe(pending)
     # the neighbours of a pending one that is believed to be best must be better still
     best = float(process.losses.min())
-    scores = _scores(process, candidates, best, method)
-    rng = np.random.default_rng(seed)
-    for reach in REACHES[: method.refinements]:
-        parents = [candidates[i] for i in np.argsort(-scores, kind="stable")[:PARENTS]]
-        points = _around(parents, reach, rng)
-        children = _fresh(stage, base, points, taken)
-        candidates += children
-        scores = np.append(scores, _scores(process, children, best, method))
+    mean, sd = process.predict([candidate.config for candidate in candidates])
+    scores = log_expected_improvement(mean, sd, best, method.margin)
     return candidates[int(np.argmax(scores))].values
 
 
@@ -169,17 +152,8 @@ def _fresh(
         key = config_key(config)
         if key not in taken:
             taken.add(key)
-            found.append(_Candidate(point, values, config))
+            found.append(_Candidate(values, config))
     return found
-
-
-def _around(parents: Sequence[_Candidate], reach: float, rng: np.random.Generator) -> list[Point]:
-    """Return points that differ from a parent's in a few coordinates."""
-    points = np.repeat([parent.point for parent in parents], CHILDREN, axis=0)
-    moves = rng.normal(scale=reach, size=points.shape)
-    moves *= rng.random(points.shape) < MOVED / points.shape[1]
-    clipped: list[Point] = np.clip(points + moves, 0.0, 1.0).tolist()
-    return clipped
 
 
 def _process(
@@ -191,10 +165,3 @@ def _process(
         separate = method.fitted == "separate"
         prior = fit(prior, configs, losses, separate=separate, seed=seed)
     return condition(prior, configs, losses)
-
-
-def _scores(
-    process: GaussianProcess, candidates: Sequence[_Candidate], best: float, method: Method
-) -> Array:
-    mean, sd = process.predict([candidate.config for candidate in candidates])
-    return log_expected_improvement(mean, sd, best, method.margin)

@@ -162,6 +162,8 @@ class Course:
         """
         candidates = [record for record in history if record.stage not in (BASELINE, FINAL)]
         able = [record for record in candidates if record.state != "failed"]
+        if not candidates:
+            raise SearchFailed("no candidate has been trained yet")
         if not able:
             raise SearchFailed(
                 f"all {len(candidates)} candidates failed, the first because "
@@ -243,9 +245,12 @@ class Course:
         return tuple(component for other in others for component in other.components)
 
     def _view(self, stage: Bayesian, config: Config) -> Config:
-        """Return what a stage compares: all of it, in the first what the stage itself decides."""
+        """Return what a stage compares: in the first what it decides itself, later all of it.
+
+        Presets that follow from what it decides are left out, as they are of what is proposed.
+        """
         if stage.name != self.stages[0].name:
-            return config
+            return {name: value for name, value in config.items() if name not in stage.resets}
         mine = {parameter.name for parameter in stage.parameters}
         return {name: value for name, value in config.items() if name in mine}
 

@@ -10,7 +10,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import optuna
@@ -19,11 +19,12 @@ from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from dnc_search.evaluation import Evaluation, OnEpoch
 from dnc_search.ledger import Ledger, quiet_optuna
 from dnc_search.parameters import Config, Value
 from dnc_search.proposal import SpaceExhausted
 from dnc_search.pruning import pruner
-from dnc_search.record import Record, State
+from dnc_search.record import Record
 from dnc_search.sampler import suggest
 from dnc_search.slots import OPEN, slot_of, slots_of
 from dnc_search.stages import BASELINE, FINAL, Course
@@ -34,23 +35,11 @@ POLL_SECONDS = 0.5
 # choosing a candidate takes a second at most
 CHOICE_POLL_SECONDS = 0.05
 
-# what an evaluation calls after each epoch
-OnEpoch = Callable[[Epoch], None]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of training a candidate; see `Record`."""
-
-    measures: Mapping[str, float]
-    curve: Sequence[float] = ()
-    seconds: float = 0.0
-    failure: str | None = None
-
 
 class Evaluator(Protocol):
-    """What trains and measures candidates. A candidate that cannot be trained is an `Outcome` with
-    a failure; what is raised is an error of ours.
+    """What trains and measures candidates; one that cannot be trained is returned as failed.
+
+    What `on_epoch` raises passes through, but `StopTraining` ends the training alone.
     """
 
     @property
@@ -60,13 +49,13 @@ class Evaluator(Protocol):
     def counted(self, config: Config) -> Mapping[str, float]:
         """Return the complexities that are known without training."""
 
-    def baseline(self, config: Config, seed: int, on_epoch: OnEpoch) -> Outcome:
+    def baseline(self, config: Config, seed: int, on_epoch: OnEpoch) -> Evaluation:
         """Measure the largest network."""
 
-    def candidate(self, config: Config, seed: int, on_epoch: OnEpoch) -> Outcome:
+    def candidate(self, config: Config, seed: int, on_epoch: OnEpoch) -> Evaluation:
         """Train a candidate, and validate it."""
 
-    def final(self, config: Config, seed: int, slot: int, on_epoch: OnEpoch) -> Outcome:
+    def final(self, config: Config, seed: int, slot: int, on_epoch: OnEpoch) -> Evaluation:
         """Train a winner on all but the test set, test it once, and keep its weights."""
 
 
@@ -99,17 +88,18 @@ class Worker:
         with self.stop:
             history: list[Record] = []
             for stage in self.course.names:
+                budget = self.course.budget(stage, history)
                 try:
-                    self._run_stage(stage, history)
+                    self._run_stage(stage, budget, history)
                 except KeyboardInterrupt:
-                    self.ledger.repair(stage)
+                    self.ledger.repair(stage, budget)
                     raise KeyboardInterrupt(
                         "stopped; the candidate in training was given back, and the same command "
                         "goes on with the search"
                     ) from None
                 history += self.ledger.records(stage)
 
-    def evaluate(self, stage: str, slot: int, config: Config, on_epoch: OnEpoch) -> Outcome:
+    def evaluate(self, stage: str, slot: int, config: Config, on_epoch: OnEpoch) -> Evaluation:
         """Train the candidate of a slot as its stage demands."""
         seed = self.course.seed(stage, slot)
         if stage == BASELINE:
@@ -118,15 +108,15 @@ class Worker:
             return self.evaluator.final(config, seed, slot, on_epoch)
         return self.evaluator.candidate(config, seed, on_epoch)
 
-    def _run_stage(self, stage: str, history: Sequence[Record]) -> None:
-        budget = self.course.budget(stage, history)
+    def _run_stage(self, stage: str, budget: int, history: Sequence[Record]) -> None:
         waited = False
         while budget:
             self.stop.check()
-            self.ledger.repair(stage)
-            slots = self.ledger.slots(stage)
+            self.ledger.repair(stage, budget)
+            trials = self.ledger.trials(stage)
+            slots = slots_of(stage, trials)
             unsettled = [s for s in slots[:budget] if not s.is_settled(self.ledger.retries)]
-            queued = any(s.holder and s.holder.state == TrialState.WAITING for s in unsettled)
+            queued = any(trial.state == TrialState.WAITING for trial in trials)
             if len(slots) < budget or queued:
                 self._run_trial(stage, budget, history)
                 waited = False
@@ -255,7 +245,7 @@ class _Attempt:
             if not choosing:
                 return trials
             # one of them may have died
-            self._worker.ledger.repair(self._stage)
+            self._worker.ledger.repair(self._stage, self._budget)
             with self._worker.stop.interruptible():
                 time.sleep(CHOICE_POLL_SECONDS)
 
@@ -268,18 +258,13 @@ class _Attempt:
     def _train(self, trial: Trial, slot: int, config: Config) -> float:
         worker, watch = self._worker, self._watch(trial, config)
         stopped = False
-        broken: Exception | None = None
 
         def on_epoch(row: Epoch) -> None:
-            nonlocal stopped, broken
+            nonlocal stopped
             with worker.stop.held():
-                try:
-                    trial.report(watch(row), row.epoch)
-                    stopped = trial.should_prune()
-                except Exception as error:
-                    # the ledger's failure, raised below: in here it would count as the candidate's
-                    broken = error
-            if stopped or broken:
+                trial.report(watch(row), row.epoch)
+                stopped = trial.should_prune()
+            if stopped:
                 raise StopTraining
 
         try:
@@ -288,10 +273,7 @@ class _Attempt:
         except KeyboardInterrupt:
             trial.set_user_attr("given back", True)
             raise
-        if broken is not None:
-            raise broken
-        state: State = "failed" if outcome.failure else "stopped" if stopped else "complete"
-        trial.set_user_attr("record", asdict(outcome) | {"state": state})
+        trial.set_user_attr("record", asdict(outcome))
         if stopped:
             raise TrialPruned
         return float(outcome.measures.get("error", 1.0))
@@ -303,7 +285,8 @@ class _Attempt:
         if self._stage in (BASELINE, FINAL):
             name = "none"
         counted = {} if name == "none" else evaluator.counted(config)
-        if name == "curve":
+        # what cannot be counted cannot be built either, and has no epoch to judge
+        if name == "curve" and counted:
             records = [*self._history, *self._worker.ledger.records(self._stage)]
             limit = course.highest_useful_error(counted, records)
         trial.study.pruner = pruner(name, evaluator.epochs, limit=limit)

@@ -6,18 +6,21 @@ import math
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dnc_search.definition import Search
+from dnc_search.evaluation import Evaluation, OnEpoch
 from dnc_search.kernel import Component
 from dnc_search.ledger import Ledger, sqlite_url
 from dnc_search.parameters import Config, Integer, Real
+from dnc_search.record import State
 from dnc_search.space import Bayesian, Grid, Stage
 from dnc_search.stages import Course
-from dnc_search.worker import OnEpoch, Outcome, Worker
-from dnc_sparse.training import Epoch
+from dnc_search.worker import Worker
+from dnc_sparse.training import Epoch, StopTraining
 
 EPOCHS = 3
 SEARCH = Search(
@@ -81,23 +84,26 @@ class Formula:
     def counted(self, config: Config) -> Mapping[str, float]:
         return {"width": float(config["width"])}
 
-    def baseline(self, config: Config, seed: int, on_epoch: OnEpoch) -> Outcome:
+    def baseline(self, config: Config, seed: int, on_epoch: OnEpoch) -> Evaluation:
         return self.candidate(config, seed, on_epoch)
 
-    def candidate(self, config: Config, seed: int, on_epoch: OnEpoch) -> Outcome:
+    def candidate(self, config: Config, seed: int, on_epoch: OnEpoch) -> Evaluation:
         if self.log is not None:
             with self.log.open("a") as file:
                 file.write(f"{os.getpid()} {dict(config)}\n")
-        curve = []
-        for number in range(1, self.epochs + 1):
-            time.sleep(self.seconds / self.epochs)
-            curve.append(error_of(config) * (1 + 0.1 * (self.epochs - number)))
-            on_epoch(Epoch(number, 1.0, None, None, None, 0.0, curve[-1]))
-        return Outcome(self.counted(config) | {"error": curve[-1]}, curve, self.seconds)
+        curve: list[float] = []
+        with suppress(StopTraining):
+            for number in range(1, self.epochs + 1):
+                time.sleep(self.seconds / self.epochs)
+                curve.append(error_of(config) * (1 + 0.1 * (self.epochs - number)))
+                on_epoch(Epoch(number, 1.0, None, None, None, 0.0, curve[-1]))
+        state: State = "complete" if len(curve) == self.epochs else "stopped"
+        measures = {**self.counted(config), "error": curve[-1]}
+        return Evaluation(state, measures, tuple(curve), self.seconds)
 
-    def final(self, config: Config, seed: int, slot: int, on_epoch: OnEpoch) -> Outcome:
-        outcome = self.candidate(config, seed, on_epoch)
-        return replace(outcome, measures={**outcome.measures, "test_error": outcome.curve[-1]})
+    def final(self, config: Config, seed: int, slot: int, on_epoch: OnEpoch) -> Evaluation:
+        result = self.candidate(config, seed, on_epoch)
+        return replace(result, measures={**result.measures, "test_error": result.curve[-1]})
 
 
 def ledger(folder: Path, **options: Any) -> Ledger:
@@ -105,16 +111,16 @@ def ledger(folder: Path, **options: Any) -> Ledger:
     return Ledger(sqlite_url(folder), SEARCH.name, **options)
 
 
-def work(url: str, seconds: float, log: Path | None = None, **options: Any) -> None:
-    """Work on the toy search, as a process of its own does."""
-    with Ledger(url, SEARCH.name, **options) as opened:
-        Worker(opened, course(), Formula(seconds, log), poll_seconds=0.05).run()
+def work(url: str, course: Course, evaluator: Formula, **options: Any) -> None:
+    """Work on a toy search, as a process of its own does."""
+    with Ledger(url, course.search.name, **options) as opened:
+        Worker(opened, course, evaluator, poll_seconds=0.05).run()
 
 
-def outline(opened: Ledger) -> list[tuple[str, int, str, str, float]]:
+def outline(opened: Ledger, course: Course) -> list[tuple[str, int, str, str, float]]:
     """What a search found, without what differs from run to run."""
     return [
         (r.stage, r.slot, r.key, r.state, r.error)
-        for name in course().names
+        for name in course.names
         for r in opened.records(name)
     ]

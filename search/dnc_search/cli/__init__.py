@@ -1,0 +1,5 @@
+"""The `dnc-search` command: one file per command."""
+
+from dnc_search.cli.app import main
+
+__all__ = ["main"]

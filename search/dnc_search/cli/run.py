@@ -1,0 +1,157 @@
+"""`dnc-search run`: begin a search, or go on with it, with workers on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dnc_search.assembly import course_of, load_data
+from dnc_search.cli import options
+from dnc_search.cli.crew import Crew
+from dnc_search.cli.screen import Screen
+from dnc_search.cli.status import best_table, headline
+from dnc_search.definition import Search, digest_of
+from dnc_search.evaluation import Settings, shape_of
+from dnc_search.ledger import Ledger
+from dnc_search.overview import overview
+from dnc_search.parameters import Config
+from dnc_search.spaces import check_space, space_from_record, space_from_texts, space_record
+from dnc_sparse.checkpoint import make_folder
+from dnc_sparse.cli import options as sparse_options
+
+DEFAULTS = Settings()
+
+
+def run(
+    data: sparse_options.DataName,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the search: its ledger, and the weights.")
+    ],
+    space: Annotated[
+        str, typer.Option(help="mlp, sparse-mlp, cnn, or your own as path/to/file.py:ClassName.")
+    ] = "mlp",
+    space_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="An option of the space, such as nodes=16,512."),
+    ] = None,
+    wc: Annotated[
+        str, typer.Option("--wc", help="What complexity is worth; several with commas between.")
+    ] = "0",
+    penalty: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[=SHARE]", help="Complexities that count, by their shares."),
+    ] = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(help="Measure this too, to judge by it later; may be repeated."),
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Epochs of each candidate.")] = DEFAULTS.epochs,
+    schedule: Annotated[
+        str, typer.Option(help="Learning rate: constant, step or cosine.")
+    ] = DEFAULTS.schedule,
+    initial: Annotated[
+        int | None, typer.Option(help="Candidates of each first design; else the space's.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Candidates proposed after it; else the space's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
+    validation: Annotated[
+        float, typer.Option(help="Part of the training samples to validate with.")
+    ] = 0.2,
+    sampler: Annotated[str, typer.Option(help="ramp, tpe, gp or random.")] = "ramp",
+    pruner: Annotated[
+        str, typer.Option(help="End candidates early: none, asha, hyperband, median, curve.")
+    ] = "none",
+    final_seeds: Annotated[int, typer.Option(help="Final runs of each winner.")] = 3,
+    final_epochs: Annotated[
+        int | None, typer.Option(help="Epochs of the final runs; else those of candidates.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    threads: sparse_options.Threads = None,
+    device: Annotated[str, typer.Option(help="Where to train: cpu or cuda.")] = DEFAULTS.device,
+    storage: options.Storage = None,
+    name: options.Name = None,
+    data_dir: sparse_options.DataDir = None,
+    data_option: sparse_options.DataOptions = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Search for networks that are good and cheap; run it again to go on after any end.
+
+    Stages follow one another: architectures, changes to the best ones, how they are trained. At
+    the end the best network of each w_c is trained anew and tested once.
+
+    **Examples**
+
+    dnc-search run --data fashion-mnist --space mlp --wc 0,0.01,0.1,1,10 --out runs/fashion --jobs 2
+
+    dnc-search run --data mnist --space sparse-mlp --space-option nodes=16,512 --wc 0.1 --out runs/a
+    """
+    shares = options.shares(penalty)
+    path = str(Path(data).resolve()) if data.endswith(".npz") else data
+    settings = Settings(
+        epochs=epochs,
+        schedule=schedule,  # type: ignore[arg-type]
+        device=device,
+        measures=tuple(dict.fromkeys((*DEFAULTS.measures, *shares, *(measure or ())))),
+    )
+    search = Search(
+        name=options.search_name(name, out),
+        data=path,
+        data_options=sparse_options.pairs(data_option),
+        data_digest=digest_of(path),
+        space=space_record(space_from_texts(space, space_option or ())),
+        settings=asdict(settings),
+        w_c=sparse_options.numbers(wc, "--wc", float),
+        penalty=shares,
+        validation_fraction=validation,
+        seed=seed,
+        initial=initial,
+        steps=steps,
+        sampler=sampler,  # type: ignore[arg-type]
+        pruner=pruner,  # type: ignore[arg-type]
+        final_seeds=final_seeds,
+        final_epochs=final_epochs,
+    )
+    make_folder(out)
+    with Ledger(options.storage_url(storage, out), search.name) as ledger:
+        conduct(ledger, search, out, data_dir, jobs=jobs, threads=threads, quiet=quiet)
+
+
+def conduct(
+    ledger: Ledger,
+    search: Search,
+    out: Path,
+    data_dir: Path | None,
+    *,
+    jobs: int,
+    threads: int | None,
+    quiet: bool,
+) -> None:
+    """Check the search, set workers to it, and show how it goes until it is done."""
+    data, space = load_data(search, data_dir), space_from_record(search.space)
+    course, shape = course_of(search, space, data), shape_of(data)
+    if ledger.definition() is None:
+        check_space(space, shape)
+    ledger.define(search)
+
+    def summary(config: Config) -> str:
+        return space.summary(config, shape)
+
+    crew = Crew(ledger, out=out, data_dir=data_dir, jobs=jobs, threads=threads)
+    with Screen(summary, enabled=not quiet) as screen, crew:
+        while crew.is_working():
+            screen.show(overview(ledger, course))
+        screen.show(overview(ledger, course))
+    now = overview(ledger, course)
+    if not now.is_finished:
+        raise RuntimeError(
+            f"no worker is left, but only {now.done} of {now.slots} slots are done; what is above "
+            f"says why; run the same command again to go on"
+        )
+    console = sparse_options.console()
+    console.print(best_table(now, summary))
+    console.print(f"{headline(now)}; ledger and weights are in {out}", highlight=False)

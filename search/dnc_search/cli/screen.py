@@ -1,0 +1,67 @@
+"""What a person sees while a search goes on: a bar and the best so far, or a line per candidate."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+
+from dnc_search.cli.status import Summary, best_table, headline
+from dnc_search.overview import Overview
+from dnc_search.record import Record
+
+BAR_WIDTH = 60
+
+
+class Screen:
+    """Shows overviews on standard error; nothing at all when not `enabled`."""
+
+    def __init__(self, summary: Summary, *, enabled: bool) -> None:
+        self._summary = summary
+        self._console = Console(stderr=True)
+        self._lines = enabled and not self._console.is_terminal
+        self._live: Live | None = None
+        if enabled and self._console.is_terminal:
+            self._live = Live(console=self._console, refresh_per_second=2, transient=True)
+        self._shown: set[tuple[str, int]] = set()
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, now: Overview) -> None:
+        """Show how far the search is."""
+        if self._live is not None:
+            bar = ProgressBar(total=max(1, now.slots), completed=now.done, width=BAR_WIDTH)
+            table = [best_table(now, self._summary)] if now.best else []
+            self._live.update(Group(*table, bar, headline(now)))
+        elif self._lines:
+            for record in now.records:
+                if (record.stage, record.slot) not in self._shown:
+                    self._shown.add((record.stage, record.slot))
+                    self._console.print(self._line(record, now), highlight=False, soft_wrap=True)
+
+    def _line(self, record: Record, now: Overview) -> str:
+        budget = next(stage.budget for stage in now.stages if stage.name == record.stage)
+        result = record.failure
+        if result is None:
+            figures = [("error", "error"), ("test_error", "test error")]
+            known = [f"{n} {record.measures[k]:.4f}" for k, n in figures if k in record.measures]
+            result = ", ".join([*known, f"{record.epochs} epochs, {record.seconds:.1f} s"])
+        return (
+            f"{record.stage} {record.slot + 1}/{budget}  {self._summary(record.config)}  "
+            f"{record.state}: {result}"
+        )

@@ -1,0 +1,110 @@
+"""How far a search is: what the ledger holds, counted and ranked for a person to read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from optuna.trial import FrozenTrial, TrialState
+
+from dnc_search.ledger import Ledger
+from dnc_search.record import Record
+from dnc_search.stages import BASELINE, Course, SearchFailed
+
+
+@dataclass(frozen=True)
+class StageCount:
+    """Slots of a stage: its budget, and how many are done (of these, failed) and running.
+
+    Budgets of stages that have not begun are those that the incumbents of now would give them.
+    """
+
+    name: str
+    budget: int
+    done: int
+    failed: int
+    running: int
+
+
+@dataclass(frozen=True)
+class Running:
+    """A candidate in training, by whom, and the last epoch that was heard of."""
+
+    stage: str
+    slot: int
+    worker: str
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A search as it is now; `best` has the incumbent of each w_c."""
+
+    stages: tuple[StageCount, ...]
+    running: tuple[Running, ...]
+    best: dict[float, Record]
+    records: tuple[Record, ...]
+
+    @property
+    def slots(self) -> int:
+        """Slots of all stages, as far as they are known."""
+        return sum(stage.budget for stage in self.stages)
+
+    @property
+    def done(self) -> int:
+        """Slots that are settled."""
+        return sum(stage.done for stage in self.stages)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.done == self.slots
+
+    @property
+    def seconds_left(self) -> float | None:
+        """What is left to train for the workers of now, None before anything is known."""
+        trained = [record.seconds for record in self.records if record.stage != BASELINE]
+        if not trained:
+            return None
+        each = sum(trained) / len(trained)
+        return (self.slots - self.done) * each / max(1, len(self.running))
+
+
+def overview(ledger: Ledger, course: Course) -> Overview:
+    """Return how far a search is, without changing anything."""
+    records: list[Record] = []
+    stages, running = [], []
+    for name in course.names:
+        slots = ledger.slots(name)
+        budget = _budget(course, name, records)
+        mine = [slot.record(ledger.retries) for slot in slots[:budget]]
+        found = [record for record in mine if record is not None]
+        settled = sum(slot.is_settled(ledger.retries) for slot in slots[:budget])
+        busy = [
+            _running(name, slot.index, slot.holder)
+            for slot in slots
+            if slot.holder is not None and slot.holder.state == TrialState.RUNNING
+        ]
+        failed = sum(record.state == "failed" for record in found)
+        stages.append(StageCount(name, budget, settled, failed, len(busy)))
+        running += busy
+        records += found
+    return Overview(tuple(stages), tuple(running), _best(course, records), tuple(records))
+
+
+def _budget(course: Course, name: str, history: Sequence[Record]) -> int:
+    try:
+        return course.budget(name, history)
+    except SearchFailed:
+        return 0
+
+
+def _best(course: Course, records: Sequence[Record]) -> dict[float, Record]:
+    try:
+        return course.incumbents(records)
+    except SearchFailed:
+        return {}
+
+
+def _running(stage: str, slot: int, trial: FrozenTrial) -> Running:
+    return Running(stage, slot, trial.user_attrs.get("worker", ""), trial.last_step or 0)
