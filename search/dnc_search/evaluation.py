@@ -34,7 +34,7 @@ class Settings:
     """How every candidate of a search is trained and measured.
 
     `measures` names what is measured (`dnc_search.measures`), `latency_batch` counts samples.
-    Raises ValueError for a value out of range, an unknown measure and one given twice.
+    Raises ValueError for a value out of range, an unknown device or measure, and one given twice.
     """
 
     epochs: int = 10
@@ -46,6 +46,12 @@ class Settings:
     def __post_init__(self) -> None:
         # refuses epochs and schedules as training would
         FitConfig(epochs=self.epochs, schedule=self.schedule)
+        try:
+            torch.device(self.device)
+        except RuntimeError as error:
+            raise ValueError(
+                f"unknown device {self.device!r}; choose cpu, cuda or cuda:0"
+            ) from error
         object.__setattr__(self, "measures", tuple(self.measures))
         if len(set(self.measures)) < len(self.measures):
             raise ValueError(f"a measure is named twice: {', '.join(self.measures)}")

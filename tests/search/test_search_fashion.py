@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import mean
+
 import pytest
 from search.tiny_space import TinySpace, config
 from sparse.data_files import data_dir
@@ -26,15 +28,18 @@ class Mlp(TinySpace):
 
 
 @pytest.mark.parametrize(
-    ("hidden", "parameters", "published"), [(0, 7_850, 0.849), (64, 50_890, 0.8915)]
+    ("hidden", "parameters", "published", "seeds"),
+    # of the second network a seed alone is worth a quarter of a point
+    [(0, 7_850, 0.849, 1), (64, 50_890, 0.8915, 3)],
 )
 def test_published_accuracy_in_a_quarter_of_the_epochs(
-    hidden: int, parameters: int, published: float
+    hidden: int, parameters: int, published: float, seeds: int
 ) -> None:
-    """Within half a point of what 60 epochs gave, as dug out of a plot (+-0.1)."""
+    """Within half a point of what 60 epochs gave, as read off a plot to +-0.1."""
     data = split_validation(load("fashion-mnist", data_dir("fashion-mnist")))
     chosen = config(hidden, batch_size=128, learning_rate=5e-3)
     settings = Settings(epochs=15, measures=("parameters",))
-    final = evaluate_final(Mlp(), chosen, data, settings)
-    assert final.measures["parameters"] == parameters
-    assert abs(1 - final.measures["test_error"] - published) <= 0.005
+    finals = [evaluate_final(Mlp(), chosen, data, settings, seed) for seed in range(seeds)]
+    assert {final.measures["parameters"] for final in finals} == {parameters}
+    accuracy = 1 - mean(final.measures["test_error"] for final in finals)
+    assert abs(accuracy - published) <= 0.005
