@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -136,6 +137,18 @@ def test_a_block_that_changes_nothing_is_not_another_network() -> None:
     ]
     assert made == [made[0]] * 4
     assert (made[0]["block"], made[0]["family"]) == (1, "auto")
+
+
+def test_the_kernel_of_the_sparse_space_sees_the_size() -> None:
+    space = SparseMlp(nodes=(16, 64), density=(0.25, 1.0), output_density=(0.5, 1.0))
+    stage = stages(space, Shape(32, 4))["architecture"]
+    assert isinstance(stage, Bayesian)
+    (size,) = (c for c in stage.components if c.name == "parameters")
+    # none hidden at half density; three of 64
+    smallest, largest = 32 * 4 // 2 + 4, 32 * 64 + 2 * 64 * 64 + 64 * 4 + 3 * 64 + 4
+    assert size.limits(0) == (math.log(smallest), math.log(largest))
+    config = space.complete({"hidden_layers": 0, "output_density": 0.75}, Shape(32, 4))
+    assert size.values(config) == (math.log(32 * 4 * 3 // 4 + 4),)
 
 
 def test_widths_are_multiples_of_the_block_within_their_range() -> None:

@@ -13,7 +13,7 @@ biases of 0.1, and a weight decay tied to the number of parameters:
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -62,7 +62,20 @@ class MlpSpace(StagedSpace):
 
     @abstractmethod
     def junctions(self, config: Config, shape: Shape) -> tuple[Junction, ...]:
-        """Return the junctions of a complete configuration."""
+        """Return the junctions of an architecture."""
+
+    @abstractmethod
+    def uniform(self, end: Literal[0, 1]) -> Iterable[dict[str, Value]]:
+        """Return architectures of every depth with all else at the lower or the upper limit."""
+
+    def n_parameters(self, config: Config, shape: Shape) -> int:
+        """Return the weights and biases of an architecture."""
+        return sum(junction.n_parameters for junction in self.junctions(config, shape))
+
+    def largest(self, shape: Shape) -> dict[str, Value]:
+        """Return the architecture with the most parameters."""
+        # few nodes make fewer parameters than none: 784-5-10 has half of 784-10
+        return max(self.uniform(1), key=lambda config: self.n_parameters(config, shape))
 
     def plan(self, config: Config, shape: Shape) -> MlpPlan:
         """Return the network of a complete configuration before it is built."""
@@ -125,14 +138,10 @@ class Mlp(MlpSpace):
         hidden = map(int, numbered(config, "nodes", "hidden_layers"))
         return dense_junctions((shape.n_features, *hidden, shape.n_outputs))
 
-    def largest(self, shape: Shape) -> dict[str, Value]:
-        """Return the architecture with the most parameters."""
+    def uniform(self, end: Literal[0, 1]) -> Iterable[dict[str, Value]]:
+        """Return architectures of every depth, all layers of the fewest or of the most nodes."""
         low, high = self.hidden_layers
-        # few nodes make fewer parameters than none: 784-5-10 has half of 784-10
-        return max(
-            (self._of([self.nodes[1]] * depth) for depth in range(low, high + 1)),
-            key=lambda config: sum(j.n_parameters for j in self.junctions(config, shape)),
-        )
+        return (self._of([self.nodes[end]] * depth) for depth in range(low, high + 1))
 
     def architecture(self, shape: Shape) -> Bayesian:
         """Return the stage of depth and widths."""

@@ -6,11 +6,13 @@ and densities are drawn, and compared, on log scales.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
+from typing import Literal
 
-from dnc_search.kernel import Component
+from dnc_search.kernel import Component, same_limits
 from dnc_search.networks import Junction, nearest_junction
 from dnc_search.parameters import Choice, Config, Integer, Real, Value
 from dnc_search.space import Bayesian, Shape
@@ -86,6 +88,14 @@ class SparseMlp(MlpSpace):
             for pair, density, limits in zip(pairwise(sizes), densities, ranges, strict=True)
         )
 
+    def presets(self, config: Config) -> dict[str, Value]:
+        """Return the first activation, block and family, and the preset dropout."""
+        return {
+            **super().presets(config),
+            "block": self.blocks[0],
+            "family": self.families[0],
+        }
+
     def normal(self, config: Config, shape: Shape) -> dict[str, Value]:
         """Return the configuration with densities as they are, and no block that makes no odds."""
         return self._exact(super().normal(config, shape), shape)
@@ -105,14 +115,19 @@ class SparseMlp(MlpSpace):
             )
         return rounded
 
-    def largest(self, shape: Shape) -> dict[str, Value]:
-        """Return the architecture with the most parameters."""
+    def uniform(self, end: Literal[0, 1]) -> Iterable[dict[str, Value]]:
+        """Return every depth, block and family with nodes and densities at one of their limits."""
         low, high = self.hidden_layers
-        every = product(range(low, high + 1), self.blocks, self.families)
-        return max(
-            (self._widest(*choices) for choices in every),
-            key=lambda config: sum(j.n_parameters for j in self.junctions(config, shape)),
-        )
+        for depth, block, family in product(range(low, high + 1), self.blocks, self.families):
+            width, each = self._multiple(self.nodes[end], block), range(1, depth + 1)
+            yield {
+                "hidden_layers": depth,
+                "block": block,
+                "family": family,
+                **{f"nodes_{i}": width for i in each},
+                **{f"density_{i}": self.density[end] for i in each},
+                "output_density": self.output_density[end],
+            }
 
     def architecture(self, shape: Shape) -> Bayesian:
         """Return the stage of depth, widths, densities, block and family."""
@@ -130,23 +145,22 @@ class SparseMlp(MlpSpace):
                     del values[f"nodes_{i}"], values[f"density_{i}"]
             return self._exact(values, shape)
 
-        return Bayesian("architecture", parameters, self._components(), decode)
-
-    def _widest(self, depth: int, block: int, family: str) -> dict[str, Value]:
-        width, each = self._multiple(self.nodes[1], block), range(1, depth + 1)
-        return {
-            "hidden_layers": depth,
-            "block": block,
-            "family": family,
-            **{f"nodes_{i}": width for i in each},
-            **{f"density_{i}": self.density[1] for i in each},
-            "output_density": self.output_density[1],
-        }
+        return Bayesian("architecture", parameters, self._components(shape), decode)
 
     def _multiple(self, nodes: int, block: int) -> int:
         """Return the multiple of the block nearest to a number of nodes, within their range."""
         low, high = self.nodes
         return block * min(max(round(nodes / block), -(-low // block)), high // block)
+
+    def _size(self, shape: Shape) -> Component:
+        """Compare the number of parameters, by which a penalty on them or on time goes."""
+        low = min(self.n_parameters(config, shape) for config in self.uniform(0))
+        high = self.n_parameters(self.largest(shape), shape)
+        return Component(
+            "parameters",
+            lambda config: (math.log(self.n_parameters(config, shape)),),
+            same_limits(math.log(low), math.log(high)),
+        )
 
     @property
     def _drawn(self) -> tuple[Integer | Real | Choice, ...]:
@@ -160,9 +174,10 @@ class SparseMlp(MlpSpace):
             *(Real(f"density_{i}", *self.density, log=True) for i in each),
         )
 
-    def _components(self) -> tuple[Component, ...]:
+    def _components(self, shape: Shape) -> tuple[Component, ...]:
         choices: dict[str, tuple[Value, ...]] = {"block": self.blocks, "family": self.families}
         return (
+            self._size(shape),
             number("hidden_layers", *self.hidden_layers),
             layers("nodes", "hidden_layers", *self.nodes, log=True),
             layers("density", "hidden_layers", *self.density, log=True),
