@@ -15,6 +15,7 @@ same way, as in Deep-n-Cheap (arXiv 2004.00974).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -110,8 +111,10 @@ def propose(
     """Return the values of the candidate that promises most, given what was seen so far.
 
     `base` is the configuration whose values stand where the stage decides nothing. What was
-    observed, is pending or stands in `avoid` is never proposed again. With fewer than 2 losses
-    to learn from it is a quasi-random candidate. Raises SpaceExhausted when none is left.
+    observed, is pending or stands in `avoid` is never proposed again. A candidate that failed has
+    the loss inf and counts as the worst of the others, so that their differences stay visible.
+    With fewer than 2 other losses to learn from it is a quasi-random candidate. Raises
+    SpaceExhausted when none is left.
     """
     taken = {config_key(config) for config, _ in observed} | set(map(config_key, pending))
     taken.update(avoid)
@@ -124,7 +127,7 @@ def propose(
             f"gave only configurations that are among the {len(taken)} known already; "
             "lower its steps or widen its ranges"
         )
-    if len(observed) < 2:
+    if sum(loss < math.inf for _, loss in observed) < 2:
         return candidates[0].values
     process = _process(stage, observed, method, seed).believe(pending)
     # the neighbours of a pending one that is believed to be best must be better still
@@ -159,7 +162,8 @@ def _fresh(
 def _process(
     stage: Bayesian, observed: Sequence[tuple[Config, float]], method: Method, seed: int
 ) -> GaussianProcess:
-    configs, losses = [config for config, _ in observed], [loss for _, loss in observed]
+    worst = max(loss for _, loss in observed if loss < math.inf)
+    configs, losses = [config for config, _ in observed], [min(loss, worst) for _, loss in observed]
     prior = Prior(stage.components, noise=method.noise, standardise=method.standardise)
     if method.fitted != "no":
         separate = method.fitted == "separate"

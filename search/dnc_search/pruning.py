@@ -33,8 +33,8 @@ class CurvePruner(BasePruner):
     """Stops a candidate whose learning curve will end above `limit`, by more than a `margin` of it.
 
     Reported values are errors after epochs 1, 2, ... of `epochs`. Without a limit it is the lowest
-    value of the study's finished trials. The end is foreseen by `predicted_end`, which is
-    optimistic; nothing is judged in the first `first` epochs. Raises ValueError for a number out of
+    value of the study's finished trials. The end is foreseen by `predicted_end`;
+    nothing is judged in the first `first` epochs. Raises ValueError for a number out of
     range.
     """
 
@@ -66,10 +66,9 @@ class CurvePruner(BasePruner):
 
 
 def predicted_end(error: Sequence[float], last: int) -> float:
-    """Return the error that a learning curve may reach by its last epoch, rather too low.
+    """Return the error that a learning curve will reach by its last epoch.
 
-    It is the lower of two: the power law a + b * e^-c that fits best (by least squares, b >= 0),
-    and the straight line through the first and last epoch of the curve's latter half.
+    It is on the power law a + b * e^-c, b >= 0, that fits best by least squares, c one of a few.
     """
     known = np.asarray(error, dtype=np.float64)
     epoch = np.arange(1, len(known) + 1)
@@ -81,10 +80,7 @@ def predicted_end(error: Sequence[float], last: int) -> float:
             weight = np.array([known.mean(), 0.0])
         residual = float(np.square(basis @ weight - known).sum())
         fits.append((residual, float(weight[0] + weight[1] * last**-exponent)))
-    half = len(known) // 2
-    slope = (known[-1] - known[half]) / max(1, len(known) - 1 - half)
-    line = float(known[-1] + min(0.0, slope) * (last - len(known)))
-    return min(min(fits)[1], line)
+    return min(fits)[1]
 
 
 def pruner(name: PrunerName, epochs: int, *, limit: float | None = None) -> BasePruner:

@@ -97,8 +97,8 @@ def optuna_sampler(make: Callable[[int], BaseSampler]) -> Callable[[Request], Pr
     def propose(request: Request) -> Proposal:
         if request.initial is not None:
             sobol = qmc.Sobol(request.stage.dimensions, seed=request.stage_seed)
-            sobol.fast_forward(request.initial)
-            asked = iter([sobol.random(1)[0].tolist()])
+            design = sobol.random_base2(request.initial.bit_length())
+            asked = iter([design[request.initial].tolist()])
         else:
             asked = (_ask(make(request.seed + attempt), request) for attempt in range(ASKED))
 

@@ -75,6 +75,27 @@ def test_a_candidate_is_trained_and_measured(space: TinySpace) -> None:
     assert (record.error, record.epochs) == (done.curve[-1], 3)
 
 
+def test_the_last_epoch_counts_not_the_best() -> None:
+    class Turning(nn.Module):
+        """Answers the opposite after the second epoch of 5 steps."""
+
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner, self.steps = inner, 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.steps += self.training
+            y: torch.Tensor = self.inner(x)
+            return y if self.training or self.steps <= 10 else -y
+
+    class TurningSpace(TinySpace):
+        def build(self, config: Any, shape: Shape, seed: int) -> nn.Module:
+            return Turning(super().build(config, shape, seed))
+
+    done = evaluate(TurningSpace(), config(), CLASSES, measured("parameters"))
+    assert done.measures["error"] == done.curve[2] > done.curve[1]
+
+
 def test_it_trains_as_fit_does() -> None:
     torch.manual_seed(7)
     model = TinySpace().build(config(), shape_of(CLASSES), 7)

@@ -150,6 +150,28 @@ def test_what_is_pending_keeps_others_away() -> None:
     assert np.mean(aware) > 2 * np.mean(unaware), (aware, unaware)
 
 
+def test_a_failure_counts_as_the_worst_of_the_others() -> None:
+    observed = observe(12)
+    worst = max(value for _, value in observed)
+    failed = [STAGE.place(BASE, initial(STAGE, index, 0)) for index in (20, 21)]
+    chosen = [
+        propose(STAGE, BASE, [*observed, *((config, value) for config in failed)], [], 0)
+        for value in (math.inf, worst)
+    ]
+    assert chosen[0] == chosen[1]
+    # nothing but failures teaches nothing
+    only = [*observed[:1], *((config, math.inf) for config in failed)]
+    assert propose(STAGE, BASE, only, [], 50) == initial(STAGE, 0, 50)
+
+
+@pytest.mark.parametrize("loss", [math.nan, -math.inf])
+def test_losses_that_are_no_numbers(loss: float) -> None:
+    observed = [*observe(3), (STAGE.place(BASE, initial(STAGE, 20, 0)), loss)]
+    message = rf"^the loss of configuration 3 is {loss}; give a candidate that failed a finite one$"
+    with pytest.raises(ValueError, match=message):
+        propose(STAGE, BASE, observed, [], 0)
+
+
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_better_than_chance(method: Method) -> None:
     found, by_chance = [], []

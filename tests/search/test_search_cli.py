@@ -1,0 +1,162 @@
+"""The commands `dnc-search run`, `worker`, `status` on a small search that really trains."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dnc_search.assembly import weights_of
+from dnc_search.cli import main
+from dnc_search.ledger import Ledger, sqlite_url
+
+SMALL = (
+    *("--epochs", "2", "--initial", "2", "--steps", "1", "--final-seeds", "1", "--wc", "0,1"),
+    *("--space-option", "nodes=4,16", "--space-option", "hidden_layers=0,1", "--threads", "1"),
+    *("--space-option", "dropouts=0.0,0.2", "--space-option", "activations=relu"),
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of four features, which a small network tells apart."""
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 3
+    x = (rng.normal(size=(120, 4)) + 2 * np.eye(3, 4)[y]).astype(np.float32)
+    file = tmp_path_factory.mktemp("data") / "small.npz"
+    np.savez(file, x_train=x[:90], y_train=y[:90], x_test=x[90:], y_test=y[90:])
+    return file
+
+
+def command(data: Path, out: Path, *more: str) -> list[str]:
+    return ["run", "--data", str(data), "--out", str(out), *SMALL, *more]
+
+
+def call(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return int(ended.value.code or 0)
+
+
+def program(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", f"from dnc_search.cli import main; main({list(arguments)!r})"]
+
+
+@pytest.fixture(scope="module")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished search."""
+    out = tmp_path_factory.mktemp("runs") / "first"
+    ended = subprocess.run(
+        program(*command(data, out, "--jobs", "2")), capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    # a line per candidate, and the best at the end
+    assert "baseline 1/1" in ended.stderr
+    assert "the search is finished; ledger and weights are in" in ended.stdout
+    return out
+
+
+def test_a_search_runs_to_its_end_and_keeps_weights(finished: Path) -> None:
+    with Ledger(sqlite_url(finished), "first", read_only=True) as ledger:
+        assert ledger.stages()[0] == "baseline"
+        finals = ledger.records("final")
+        assert finals
+        assert all("test_error" in record.measures for record in finals)
+        assert all("test_error" not in r.measures for r in ledger.records("training"))
+    assert all(weights_of(finished, record.slot).is_file() for record in finals)
+
+
+def test_status_shows_it(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("status", "--out", str(finished), "--once") == 0
+    shown = capsys.readouterr().out
+    assert "slots done: the search is finished" in shown
+    for words in ("baseline", "architecture", "training", "final", "best so far"):
+        assert words in shown
+
+
+def test_a_worker_finds_nothing_left_to_do(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("worker", "--out", str(finished)) == 0
+    assert "nothing is left to do in first" in capsys.readouterr().err
+
+
+def test_another_search_in_the_same_folder_is_refused(
+    finished: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*command(data, finished, "--seed", "5")) == 2
+    assert "holds another search named 'first': seed was 0, now 5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--wc", "-1"], "w_c must be 0 or more, got -1"),
+        (["--wc", "a"], "--wc takes numbers with commas between"),
+        (["--penalty", "clocks"], "clocks"),
+        (["--penalty", "edges=x"], "--penalty takes NAME or NAME=SHARE"),
+        (["--space", "tree"], "unknown space 'tree'"),
+        (["--validation", "1.5"], "the validation fraction must lie between 0 and 1"),
+        (
+            ["--wc", "1", "--pruner", "curve", "--penalty", "seconds_per_epoch"],
+            "the curve pruner needs complexities that follow from the network alone",
+        ),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_trained(
+    data: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    assert call("run", "--data", str(data), "--out", str(out), *arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not (out / "ledger.db").exists() or not Ledger(sqlite_url(out), "out").searches()
+
+
+def test_missing_data_and_ledgers_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("run", "--data", "none.npz", "--out", str(tmp_path)) == 2
+    assert "none.npz does not exist" in capsys.readouterr().err
+    assert call("status", "--out", str(tmp_path / "nothing")) == 2
+    assert "there is no ledger at" in capsys.readouterr().err
+    assert call("status") == 2
+    assert "say where the search is: --out" in capsys.readouterr().err
+    assert call("worker", "--storage", sqlite_url(tmp_path), "--name", "b") == 2
+    assert "holds no search named 'b'; there: none" in capsys.readouterr().err
+
+
+def test_ctrl_c_stops_all_workers_and_the_same_command_goes_on(
+    data: Path, finished: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "first"
+    # enough epochs for a candidate to be under way when the signal comes
+    arguments = [*command(data, out), "--epochs", "400"]
+    process = subprocess.Popen(
+        program(*arguments), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("architecture 1"):
+            break
+    # as a terminal does: to all its processes
+    os.killpg(process.pid, signal.SIGINT)
+    rest = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, rest
+    assert "stopped; candidates in training were given back" in rest
+    assert "Traceback" not in rest
+    time.sleep(0.1)
+    with Ledger(sqlite_url(out), "first") as ledger:
+        states = [trial.state.name for trial in ledger.trials("architecture")]
+        assert "RUNNING" not in states
+    ended = subprocess.run(program(*arguments), capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
