@@ -298,7 +298,13 @@ def _connect_args(url: URL, *, read_only: bool) -> dict[str, Any]:
             return {"timeout": LOCK_SECONDS, "factory": factory}
         case "postgresql":
             # a machine that vanishes must not hold a connection that waits for ever
-            alive = {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 60_000}
+            alive: dict[str, Any] = {
+                "connect_timeout": 10,
+                "keepalives_idle": 30,
+                "tcp_user_timeout": 60_000,
+            }
+            # a database made without a language speaks bytes otherwise
+            alive["client_encoding"] = "utf8"
             return alive | ({"options": "-c default_transaction_read_only=on"} if read_only else {})
         case _:
             return {}

@@ -21,6 +21,7 @@ import torch
 import typer
 
 from dnc_hw.cli.app import app as hw_app
+from dnc_search.cli.app import app as search_app
 from dnc_sparse.cli.app import app
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +33,7 @@ if not PAGES:
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 ERROR_ROW = re.compile(r"^\| `(.+?)` \| (.+?) \| ", re.MULTILINE)
-COMMANDS = {"dnc-sparse": app, "dnc-hw": hw_app}
+COMMANDS = {"dnc-sparse": app, "dnc-hw": hw_app, "dnc-search": search_app}
 ERROR_HEADER = "| what you write | what it says |"
 
 
