@@ -16,18 +16,19 @@ from dnc_search.evaluation import (
     evaluate,
     evaluate_final,
     measure_baseline,
-    shape_of,
 )
 from dnc_search.measures import measure
 from dnc_search.parameters import Config
 from dnc_search.score import score
-from dnc_search.space import Space
+from dnc_search.space import Grid, Shape, Space, Stage
 from dnc_search.spaces import space_from_record
 from dnc_search.stages import Course
 from dnc_sparse.checkpoint import make_folder, write_weights
 from dnc_sparse.data import DataSet, load, split_validation
 
 WEIGHTS = "weights"
+# stages of a search that starts from networks found elsewhere
+TRANSFERRED, TRAINING = "transferred", "training"
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,17 @@ def load_data(search: Search, data_dir: Path | None) -> DataSet:
     return split_validation(data, search.validation_fraction)
 
 
-def course_of(search: Search, space: Space, data: DataSet) -> Course:
+def shape_from(search: Search) -> Shape:
+    """Return what the data of a search demand of a network."""
+    image = search.shape["image"]
+    return Shape(**{**search.shape, "image": None if image is None else tuple(image)})
+
+
+def course_of(search: Search, space: Space) -> Course:
     """Return the course of a search in its space.
 
-    Raises ValueError for measures that are unknown, penalised but not taken, or not known in time
+    One that starts from configurations found elsewhere takes these in place of the stages before
+    the one of training. Raises ValueError for a space without that stage then, and for measures that are unknown, penalised but not taken, or not known in time
     for the pruner.
     """
     taken = settings_of(search).measures
@@ -116,14 +124,24 @@ def course_of(search: Search, space: Space, data: DataSet) -> Course:
             f"the {search.pruner} pruner needs complexities that follow from the network alone, "
             f"but {', '.join(late)} is measured; penalise another, or use no pruner"
         )
-    shape = shape_of(data)
+    shape = shape_from(search)
     return Course(
         search,
-        space.stages(shape),
+        _from_start(search, space.stages(shape)) if search.start else space.stages(shape),
         complete=partial(space.complete, shape=shape),
         largest=space.complete(space.largest(shape), shape),
         score=partial(score, penalty=search.penalty),
     )
+
+
+def _from_start(search: Search, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    training = [stage for stage in stages if stage.name == TRAINING]
+    if not training:
+        raise ValueError(
+            f"the space has no stage {TRAINING!r}, which a search of networks found elsewhere "
+            f"consists of; it has {', '.join(stage.name for stage in stages)}"
+        )
+    return Grid(TRANSFERRED, lambda _: [dict(config) for config in search.start]), *training
 
 
 def assemble(
@@ -138,5 +156,5 @@ def assemble(
     final = settings
     if search.final_epochs is not None:
         final = replace(settings, epochs=search.final_epochs)
-    course = course_of(search, space, data)
+    course = course_of(search, space)
     return course, Training(space, data, settings, final, folder)

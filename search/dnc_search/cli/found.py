@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dnc_search.assembly import course_of
+from dnc_search.assembly import course_of, shape_from
 from dnc_search.cli.worker import defined
 from dnc_search.findings import Findings
 from dnc_search.ledger import Ledger
 from dnc_search.record import Record
-from dnc_search.space import Shape
 from dnc_search.spaces import space_from_record
 from dnc_search.stages import BASELINE, FINAL
 
@@ -18,8 +17,8 @@ def found(ledger: Ledger) -> Findings:
     Raises ValueError when the ledger has no such search, or its baseline is not measured yet.
     """
     search = defined(ledger)
-    space, shape = space_from_record(search.space), Shape(**search.shape)
-    course = course_of(search, space, shape)
+    space, shape = space_from_record(search.space), shape_from(search)
+    course = course_of(search, space)
     records: dict[str, list[Record]] = {name: ledger.records(name) for name in course.names}
     baseline = records.pop(BASELINE)
     if not baseline:

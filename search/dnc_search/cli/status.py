@@ -12,10 +12,9 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from dnc_search.assembly import course_of, load_data
+from dnc_search.assembly import course_of, shape_from
 from dnc_search.cli import options
 from dnc_search.cli.worker import defined
-from dnc_search.evaluation import shape_of
 from dnc_search.overview import Overview, overview
 from dnc_search.parameters import Config
 from dnc_search.spaces import space_from_record
@@ -29,7 +28,6 @@ def status(
     out: options.Out = None,
     storage: options.Storage = None,
     name: options.Name = None,
-    data_dir: sparse_options.DataDir = None,
     once: Annotated[bool, typer.Option("--once", help="Show it once and end.")] = False,
 ) -> None:
     """Show how far a search is: its stages, the best networks, what runs where, the time left.
@@ -43,8 +41,8 @@ def status(
     console = sparse_options.console()
     with options.open_ledger(storage, out, name, read_only=True) as ledger:
         search = defined(ledger)
-        data, space = load_data(search, data_dir), space_from_record(search.space)
-        course, shape = course_of(search, space, data), shape_of(data)
+        space, shape = space_from_record(search.space), shape_from(search)
+        course = course_of(search, space)
 
         def summary(config: Config) -> str:
             return space.summary(config, shape)
