@@ -109,8 +109,8 @@ def course_of(search: Search, space: Space) -> Course:
     """Return the course of a search in its space.
 
     One that starts from configurations found elsewhere takes these in place of the stages before
-    the one of training. Raises ValueError for a space without that stage then, and for measures that are unknown, penalised but not taken, or not known in time
-    for the pruner.
+    the one of training. Raises ValueError for a space without that stage then, and for measures
+    that are unknown, penalised but not taken, or not known in time for the pruner.
     """
     taken = settings_of(search).measures
     missing = [name for name in search.penalty if name not in taken]

@@ -21,10 +21,11 @@ class Search:
     `space` is the record that `dnc_search.spaces.space_record` gives, `settings` how each candidate
     is trained, `shape` what the data demand of a network (the fields of `space.Shape`),
     `data_digest` the SHA-256 of a data set that came as a file. `start` are configurations found
-    elsewhere: with some, the search begins with these and only decides how they are trained. `penalty` has the share
-    of each complexity in f_c; any number of `w_c` are searched for at once. `initial` and `steps`
-    are trials of each Bayesian stage, those of the space itself where None. The winners are trained
-    anew `final_seeds` times for `final_epochs` (as many as candidates where None).
+    elsewhere: with some, the search begins with these and only decides how they are trained.
+    `penalty` has the share of each complexity in f_c; any number of `w_c` are searched for at once.
+    `initial` and `steps` are trials of each Bayesian stage, those of the space itself where None.
+    The winners are trained anew `final_seeds` times for `final_epochs` (as many as candidates where
+    None).
 
     Raises ValueError for a value out of range.
     """

@@ -68,7 +68,8 @@ class Course:
         names = [BASELINE, *(stage.name for stage in self.stages), FINAL]
         if len(set(names)) < len(names):
             raise ValueError(f"two stages have one name: {', '.join(names)}; rename one of them")
-        if not self.stages or not isinstance(self.stages[0], Bayesian):
+        begins = Grid if self.search.start else Bayesian
+        if not self.stages or not isinstance(self.stages[0], begins):
             raise ValueError(
                 "the first stage must propose networks, a grid has none to change yet; "
                 f"got {', '.join(names[1:-1]) or 'no stage'}"
@@ -193,7 +194,8 @@ class Course:
         """Return what a grid changes of each incumbent, without what is known already."""
         taken = {record.key for record in history if record.stage != BASELINE}
         points: dict[str, Config] = {}
-        for base in self._winners(history):
+        first = stage == self.stages[0]
+        for base in [{}] if first else self._winners(history):
             for change in stage.changes(base):
                 config = self.complete({**base, **change})
                 key = config_key(config)

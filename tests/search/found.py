@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ SHAPE = Shape(12, 3)
 SEARCH = Search(
     name="toy",
     data="morse",
+    shape=asdict(SHAPE),
     space=space_record(SPACE),
     settings={"epochs": 4, "schedule": "cosine"},
     w_c=(0.0, 0.1, 10.0),

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from dnc_search.kernel import Component
 from dnc_search.ledger import Ledger, sqlite_url
 from dnc_search.parameters import Config, Integer, Real
 from dnc_search.record import State
-from dnc_search.space import Bayesian, Grid, Stage
+from dnc_search.space import Bayesian, Grid, Shape, Stage
 from dnc_search.stages import Course
 from dnc_search.worker import Worker
 from dnc_sparse.training import Epoch, StopTraining
@@ -26,6 +26,7 @@ EPOCHS = 3
 SEARCH = Search(
     name="toy",
     data="morse-1.0",
+    shape=asdict(Shape(64, 64)),
     space={"name": "toy"},
     settings={"epochs": EPOCHS},
     w_c=(0.0, 1.0),

@@ -8,19 +8,15 @@ from typing import Annotated
 
 import typer
 
-from dnc_search.assembly import course_of, load_data
 from dnc_search.cli import options
-from dnc_search.cli.crew import Crew
-from dnc_search.cli.screen import Screen
-from dnc_search.cli.status import best_table, headline
+from dnc_search.cli.conduct import conduct
 from dnc_search.definition import Search, digest_of
 from dnc_search.evaluation import Settings, shape_of
 from dnc_search.ledger import Ledger
-from dnc_search.overview import overview
-from dnc_search.parameters import Config
-from dnc_search.spaces import check_space, space_from_record, space_from_texts, space_record
+from dnc_search.spaces import space_from_texts, space_record
 from dnc_sparse.checkpoint import make_folder
 from dnc_sparse.cli import options as sparse_options
+from dnc_sparse.data import load
 
 DEFAULTS = Settings()
 
@@ -98,10 +94,12 @@ def run(
         device=device,
         measures=tuple(dict.fromkeys((*DEFAULTS.measures, *shares, *(measure or ())))),
     )
+    data_options = sparse_options.pairs(data_option)
     search = Search(
         name=options.search_name(name, out),
         data=path,
-        data_options=sparse_options.pairs(data_option),
+        shape=asdict(shape_of(load(path, data_dir, **data_options))),
+        data_options=data_options,
         data_digest=digest_of(path),
         space=space_record(space_from_texts(space, space_option or ())),
         settings=asdict(settings),
@@ -119,39 +117,3 @@ def run(
     make_folder(out)
     with Ledger(options.storage_url(storage, out), search.name) as ledger:
         conduct(ledger, search, out, data_dir, jobs=jobs, threads=threads, quiet=quiet)
-
-
-def conduct(
-    ledger: Ledger,
-    search: Search,
-    out: Path,
-    data_dir: Path | None,
-    *,
-    jobs: int,
-    threads: int | None,
-    quiet: bool,
-) -> None:
-    """Check the search, set workers to it, and show how it goes until it is done."""
-    data, space = load_data(search, data_dir), space_from_record(search.space)
-    course, shape = course_of(search, space, data), shape_of(data)
-    if ledger.definition() is None:
-        check_space(space, shape)
-    ledger.define(search)
-
-    def summary(config: Config) -> str:
-        return space.summary(config, shape)
-
-    crew = Crew(ledger, out=out, data_dir=data_dir, jobs=jobs, threads=threads)
-    with Screen(summary, enabled=not quiet) as screen, crew:
-        while crew.is_working():
-            screen.show(overview(ledger, course))
-        screen.show(overview(ledger, course))
-    now = overview(ledger, course)
-    if not now.is_finished:
-        raise RuntimeError(
-            f"no worker is left, but only {now.done} of {now.slots} slots are done; what is above "
-            f"says why; run the same command again to go on"
-        )
-    console = sparse_options.console()
-    console.print(best_table(now, summary))
-    console.print(f"{headline(now)}; ledger and weights are in {out}", highlight=False)
