@@ -21,7 +21,7 @@ from dnc_search.evaluation import (
 from dnc_search.measures import measure
 from dnc_search.parameters import Config
 from dnc_search.score import score
-from dnc_search.space import Space
+from dnc_search.space import Shape, Space
 from dnc_search.spaces import space_from_record
 from dnc_search.stages import Course
 from dnc_sparse.checkpoint import make_folder, write_weights
@@ -98,7 +98,7 @@ def load_data(search: Search, data_dir: Path | None) -> DataSet:
     return split_validation(data, search.validation_fraction)
 
 
-def course_of(search: Search, space: Space, data: DataSet) -> Course:
+def course_of(search: Search, space: Space, shape: Shape) -> Course:
     """Return the course of a search in its space.
 
     Raises ValueError for measures that are unknown, penalised but not taken, or not known in time
@@ -116,7 +116,6 @@ def course_of(search: Search, space: Space, data: DataSet) -> Course:
             f"the {search.pruner} pruner needs complexities that follow from the network alone, "
             f"but {', '.join(late)} is measured; penalise another, or use no pruner"
         )
-    shape = shape_of(data)
     return Course(
         search,
         space.stages(shape),
@@ -127,16 +126,18 @@ def course_of(search: Search, space: Space, data: DataSet) -> Course:
 
 
 def assemble(
-    search: Search, *, data_dir: Path | None = None, folder: Path
+    search: Search, *, folder: Path, data_dir: Path | None = None, space_file: Path | None = None
 ) -> tuple[Course, Training]:
     """Return the course of a search and what trains its candidates.
 
+    `space_file` is the file of a user's space where it lies elsewhere on this machine.
+
     Raises ValueError for what does not fit together, and as the loading of data and space does.
     """
-    data, space = load_data(search, data_dir), space_from_record(search.space)
+    data, space = load_data(search, data_dir), space_from_record(search.space, space_file)
     settings = settings_of(search)
     final = settings
     if search.final_epochs is not None:
         final = replace(settings, epochs=search.final_epochs)
-    course = course_of(search, space, data)
+    course = course_of(search, space, shape_of(data))
     return course, Training(space, data, settings, final, folder)

@@ -19,7 +19,8 @@ class Search:
     """Everything that decides what a search finds.
 
     `space` is the record that `dnc_search.spaces.space_record` gives, `settings` how each candidate
-    is trained, `data_digest` the SHA-256 of a data set that came as a file. `penalty` has the share
+    is trained, `shape` the fields of the `Shape` that its data ask for, `data_digest` the SHA-256
+    of a data set that came as a file. `penalty` has the share
     of each complexity in f_c; any number of `w_c` are searched for at once. `initial` and `steps`
     are trials of each Bayesian stage, those of the space itself where None. The winners are trained
     anew `final_seeds` times for `final_epochs` (as many as candidates where None).
@@ -35,6 +36,7 @@ class Search:
     penalty: Mapping[str, float] = field(default_factory=lambda: {"parameters": 1.0})
     data_options: Mapping[str, Any] = field(default_factory=dict)
     data_digest: str | None = None
+    shape: Mapping[str, Any] = field(default_factory=dict)
     validation_fraction: float = 0.2
     seed: int = 0
     initial: int | None = None

@@ -60,7 +60,7 @@ def disturb(url: str, log: Path, kills: int, seed: int = 0) -> int:
             if time.monotonic() - started > LIMIT_SECONDS:
                 raise RuntimeError(f"the search did not end in {LIMIT_SECONDS} s; {done} kills")
             lines = log.read_text().splitlines()
-            # somebody has begun a candidate; the baseline is alone in its stage, all would wait for it
+            # begun candidates; not the baseline, for which all would have to wait
             for line in lines[max(1, seen) :]:
                 victim = next((w for w in workers if w.pid == int(line.split()[0])), None)
                 if victim is None or done == kills or rng.random() < 0.3:

@@ -58,7 +58,8 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert ended.returncode == 0, ended.stderr
     # a line per candidate, and the best at the end
     assert "baseline 1/1" in ended.stderr
-    assert "the search is finished; ledger and weights are in" in ended.stdout
+    assert "slots done: the search is finished" in ended.stdout
+    assert "ledger and weights are in" in ended.stdout
     return out
 
 
@@ -85,6 +86,18 @@ def test_a_worker_finds_nothing_left_to_do(
 ) -> None:
     assert call("worker", "--out", str(finished)) == 0
     assert "nothing is left to do in first" in capsys.readouterr().err
+
+
+def test_a_worker_elsewhere_has_its_data_elsewhere(
+    finished: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = tmp_path / "moved.npz"
+    moved.write_bytes(data.read_bytes())
+    assert call("worker", "--out", str(finished), "--data", str(moved)) == 0
+    moved.write_bytes(moved.read_bytes() + b" ")
+    capsys.readouterr()
+    assert call("worker", "--out", str(finished), "--data", str(moved)) == 2
+    assert "has changed since the search began" in " ".join(capsys.readouterr().err.split())
 
 
 def test_another_search_in_the_same_folder_is_refused(

@@ -12,12 +12,12 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from dnc_search.assembly import course_of, load_data
+from dnc_search.assembly import course_of
 from dnc_search.cli import options
 from dnc_search.cli.worker import defined
-from dnc_search.evaluation import shape_of
 from dnc_search.overview import Overview, overview
 from dnc_search.parameters import Config
+from dnc_search.space import Shape
 from dnc_search.spaces import space_from_record
 from dnc_sparse.cli import options as sparse_options
 
@@ -29,7 +29,6 @@ def status(
     out: options.Out = None,
     storage: options.Storage = None,
     name: options.Name = None,
-    data_dir: sparse_options.DataDir = None,
     once: Annotated[bool, typer.Option("--once", help="Show it once and end.")] = False,
 ) -> None:
     """Show how far a search is: its stages, the best networks, what runs where, the time left.
@@ -43,8 +42,8 @@ def status(
     console = sparse_options.console()
     with options.open_ledger(storage, out, name, read_only=True) as ledger:
         search = defined(ledger)
-        data, space = load_data(search, data_dir), space_from_record(search.space)
-        course, shape = course_of(search, space, data), shape_of(data)
+        space, shape = space_from_record(search.space), Shape(**search.shape)
+        course = course_of(search, space, shape)
 
         def summary(config: Config) -> str:
             return space.summary(config, shape)
