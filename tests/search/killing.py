@@ -28,7 +28,7 @@ from search import toy
 WORKERS = 2
 TRIAL_SECONDS = 0.3
 LIVELY = {"heartbeat_seconds": 1, "grace_seconds": 3, "retries": 50}
-LIMIT_SECONDS = 120
+LIMIT_SECONDS = 300
 # one long stage: every end of a stage waits for the last trial that was killed
 COURSE = toy.course(replace(toy.SEARCH, steps=8), toy.STAGES[:2])
 

@@ -153,7 +153,7 @@ def test_ctrl_c_stops_all_workers_and_the_same_command_goes_on(
 ) -> None:
     out = tmp_path / "first"
     # enough epochs for a candidate to be under way when the signal comes
-    arguments = [*command(data, out), "--epochs", "150"]
+    arguments = [*command(data, out), "--epochs", "60"]
     process = subprocess.Popen(
         program(*arguments), stderr=subprocess.PIPE, text=True, start_new_session=True
     )
