@@ -16,6 +16,7 @@ from dnc_search.evaluation import (
     evaluate,
     evaluate_final,
     measure_baseline,
+    shape_of,
 )
 from dnc_search.measures import measure
 from dnc_search.parameters import Config
@@ -100,12 +101,12 @@ def load_data(search: Search, data_dir: Path | None) -> DataSet:
 
 
 def shape_from(search: Search) -> Shape:
-    """Return what the data of a search demand of a network."""
+    """Return what the data of a search ask of a network."""
     image = search.shape["image"]
     return Shape(**{**search.shape, "image": None if image is None else tuple(image)})
 
 
-def course_of(search: Search, space: Space) -> Course:
+def course_of(search: Search, space: Space, shape: Shape) -> Course:
     """Return the course of a search in its space.
 
     One that starts from configurations found elsewhere takes these in place of the stages before
@@ -124,10 +125,10 @@ def course_of(search: Search, space: Space) -> Course:
             f"the {search.pruner} pruner needs complexities that follow from the network alone, "
             f"but {', '.join(late)} is measured; penalise another, or use no pruner"
         )
-    shape = shape_from(search)
+    stages = space.stages(shape)
     return Course(
         search,
-        _from_start(search, space.stages(shape)) if search.start else space.stages(shape),
+        _from_start(search, stages) if search.start else stages,
         complete=partial(space.complete, shape=shape),
         largest=space.complete(space.largest(shape), shape),
         score=partial(score, penalty=search.penalty),
@@ -145,16 +146,18 @@ def _from_start(search: Search, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
 
 
 def assemble(
-    search: Search, *, data_dir: Path | None = None, folder: Path
+    search: Search, *, folder: Path, data_dir: Path | None = None, space_file: Path | None = None
 ) -> tuple[Course, Training]:
     """Return the course of a search and what trains its candidates.
 
+    `space_file` is the file of a user's space where it lies elsewhere on this machine.
+
     Raises ValueError for what does not fit together, and as the loading of data and space does.
     """
-    data, space = load_data(search, data_dir), space_from_record(search.space)
+    data, space = load_data(search, data_dir), space_from_record(search.space, space_file)
     settings = settings_of(search)
     final = settings
     if search.final_epochs is not None:
         final = replace(settings, epochs=search.final_epochs)
-    course = course_of(search, space)
+    course = course_of(search, space, shape_of(data))
     return course, Training(space, data, settings, final, folder)

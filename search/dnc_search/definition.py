@@ -19,26 +19,25 @@ class Search:
     """Everything that decides what a search finds.
 
     `space` is the record that `dnc_search.spaces.space_record` gives, `settings` how each candidate
-    is trained, `shape` what the data demand of a network (the fields of `space.Shape`),
-    `data_digest` the SHA-256 of a data set that came as a file. `start` are configurations found
-    elsewhere: with some, the search begins with these and only decides how they are trained.
-    `penalty` has the share of each complexity in f_c; any number of `w_c` are searched for at once.
-    `initial` and `steps` are trials of each Bayesian stage, those of the space itself where None.
-    The winners are trained anew `final_seeds` times for `final_epochs` (as many as candidates where
-    None).
+    is trained, `shape` the fields of the `Shape` that its data ask for, `data_digest` the SHA-256
+    of a data set that came as a file. `start` are configurations found elsewhere: with some, the
+    search begins with these and only decides how they are trained. `penalty` has the share of each
+    complexity in f_c; any number of `w_c` are searched for at once. `initial` and `steps` are
+    trials of each Bayesian stage, those of the space itself where None. The winners are trained
+    anew `final_seeds` times for `final_epochs` (as many as candidates where None).
 
     Raises ValueError for a value out of range.
     """
 
     name: str
     data: str
-    shape: Mapping[str, Any]
     space: Mapping[str, Any]
     settings: Mapping[str, Any]
     w_c: tuple[float, ...] = (0.0,)
     penalty: Mapping[str, float] = field(default_factory=lambda: {"parameters": 1.0})
     data_options: Mapping[str, Any] = field(default_factory=dict)
     data_digest: str | None = None
+    shape: Mapping[str, Any] = field(default_factory=dict)
     start: tuple[Mapping[str, Any], ...] = ()
     validation_fraction: float = 0.2
     seed: int = 0

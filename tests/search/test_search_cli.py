@@ -58,7 +58,8 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert ended.returncode == 0, ended.stderr
     # a line per candidate, and the best at the end
     assert "baseline 1/1" in ended.stderr
-    assert "the search is finished; ledger and weights are in" in ended.stdout
+    assert "slots done: the search is finished" in ended.stdout
+    assert "ledger and weights are in" in ended.stdout
     return out
 
 
@@ -85,6 +86,18 @@ def test_a_worker_finds_nothing_left_to_do(
 ) -> None:
     assert call("worker", "--out", str(finished)) == 0
     assert "nothing is left to do in first" in capsys.readouterr().err
+
+
+def test_a_worker_elsewhere_has_its_data_elsewhere(
+    finished: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = tmp_path / "moved.npz"
+    moved.write_bytes(data.read_bytes())
+    assert call("worker", "--out", str(finished), "--data", str(moved)) == 0
+    moved.write_bytes(moved.read_bytes() + b" ")
+    capsys.readouterr()
+    assert call("worker", "--out", str(finished), "--data", str(moved)) == 2
+    assert "has changed since the search began" in " ".join(capsys.readouterr().err.split())
 
 
 def test_another_search_in_the_same_folder_is_refused(
@@ -140,7 +153,7 @@ def test_ctrl_c_stops_all_workers_and_the_same_command_goes_on(
 ) -> None:
     out = tmp_path / "first"
     # enough epochs for a candidate to be under way when the signal comes
-    arguments = [*command(data, out), "--epochs", "150"]
+    arguments = [*command(data, out), "--epochs", "60"]
     process = subprocess.Popen(
         program(*arguments), stderr=subprocess.PIPE, text=True, start_new_session=True
     )

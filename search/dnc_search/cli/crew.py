@@ -13,9 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dnc_search.cli.worker import work
+from dnc_search.assembly import assemble
+from dnc_search.cli.worker import defined
 from dnc_search.ledger import Ledger
 from dnc_search.stop import Stop
+from dnc_search.worker import Worker
 from dnc_sparse.cli import options, shell
 
 POLL_SECONDS = 0.5
@@ -92,7 +94,8 @@ def _work(url: str, name: str, folder: Path, data_dir: Path | None, threads: int
     options.set_threads(threads)
     try:
         with Ledger(url, name) as ledger:
-            work(ledger, data_dir, folder, lambda line: None)
+            course, training = assemble(defined(ledger), folder=folder, data_dir=data_dir)
+            Worker(ledger, course, training).run()
     except KeyboardInterrupt:
         sys.exit(130)
     except shell.EXPECTED as error:

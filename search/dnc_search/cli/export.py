@@ -61,7 +61,7 @@ def _run(findings: Findings, winner: Winner, out: Path | None) -> tuple[int, Pat
 
     Not of the one with the lowest test error: that would be chosen by the test samples.
     """
-    course = course_of(findings.search, findings.space)
+    course = course_of(findings.search, findings.space, findings.shape)
     for run in winner.finals:
         weights = None if out is None else weights_of(out, run.slot)
         if weights is not None and weights.is_file():

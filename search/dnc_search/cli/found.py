@@ -18,7 +18,7 @@ def found(ledger: Ledger) -> Findings:
     """
     search = defined(ledger)
     space, shape = space_from_record(search.space), shape_from(search)
-    course = course_of(search, space)
+    course = course_of(search, space, shape)
     records: dict[str, list[Record]] = {name: ledger.records(name) for name in course.names}
     baseline = records.pop(BASELINE)
     if not baseline:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from dnc_search.assembly import course_of, load_data
 from dnc_search.cli import options
-from dnc_search.cli.conduct import conduct
+from dnc_search.cli.crew import Crew
+from dnc_search.cli.screen import Screen
+from dnc_search.cli.status import Summary, best_table, headline
 from dnc_search.definition import Search, digest_of
 from dnc_search.evaluation import Settings, shape_of
 from dnc_search.ledger import Ledger
-from dnc_search.spaces import space_from_texts, space_record
+from dnc_search.overview import overview
+from dnc_search.space import Shape, Space
+from dnc_search.spaces import check_space, space_from_texts, space_record
+from dnc_search.stages import Course
 from dnc_sparse.checkpoint import make_folder
 from dnc_sparse.cli import options as sparse_options
-from dnc_sparse.data import load
 
 DEFAULTS = Settings()
 
@@ -88,20 +93,19 @@ def run(
     """
     shares = options.shares(penalty)
     path = str(Path(data).resolve()) if data.endswith(".npz") else data
+    chosen = space_from_texts(space, space_option or ())
     settings = Settings(
         epochs=epochs,
         schedule=schedule,  # type: ignore[arg-type]
         device=device,
         measures=tuple(dict.fromkeys((*DEFAULTS.measures, *shares, *(measure or ())))),
     )
-    data_options = sparse_options.pairs(data_option)
     search = Search(
         name=options.search_name(name, out),
         data=path,
-        shape=asdict(shape_of(load(path, data_dir, **data_options))),
-        data_options=data_options,
+        data_options=sparse_options.pairs(data_option),
         data_digest=digest_of(path),
-        space=space_record(space_from_texts(space, space_option or ())),
+        space=space_record(chosen),
         settings=asdict(settings),
         w_c=sparse_options.numbers(wc, "--wc", float),
         penalty=shares,
@@ -114,6 +118,40 @@ def run(
         final_seeds=final_seeds,
         final_epochs=final_epochs,
     )
+    shape = shape_of(load_data(search, data_dir))
+    search = replace(search, shape=asdict(shape))
     make_folder(out)
     with Ledger(options.storage_url(storage, out), search.name) as ledger:
-        conduct(ledger, search, out, data_dir, jobs=jobs, threads=threads, quiet=quiet)
+        course = begin(ledger, search, chosen, shape)
+        crew = Crew(ledger, out=out, data_dir=data_dir, jobs=jobs, threads=threads)
+        follow(ledger, course, crew, lambda config: chosen.summary(config, shape), quiet=quiet)
+    sparse_options.console().print(f"ledger and weights are in {out}", highlight=False)
+
+
+def begin(ledger: Ledger, search: Search, space: Space, shape: Shape) -> Course:
+    """Check the search, a new one by building networks of its space, and put it into the ledger."""
+    course = course_of(search, space, shape)
+    if ledger.definition() is None:
+        check_space(space, shape)
+    ledger.define(search)
+    return course
+
+
+def follow(ledger: Ledger, course: Course, crew: Crew, summary: Summary, *, quiet: bool) -> None:
+    """Show how a search goes until its workers are done.
+
+    Raises RuntimeError when they end before it does.
+    """
+    with Screen(summary, enabled=not quiet) as screen, crew:
+        while crew.is_working():
+            screen.show(overview(ledger, course))
+        screen.show(overview(ledger, course))
+    now = overview(ledger, course)
+    if not now.is_finished:
+        raise RuntimeError(
+            f"no worker is left, but only {now.done} of {now.slots} slots are done; what is above "
+            f"says why; run the same command again to go on"
+        )
+    console = sparse_options.console()
+    console.print(best_table(now, summary))
+    console.print(headline(now), highlight=False)

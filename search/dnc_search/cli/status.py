@@ -42,7 +42,7 @@ def status(
     with options.open_ledger(storage, out, name, read_only=True) as ledger:
         search = defined(ledger)
         space, shape = space_from_record(search.space), shape_from(search)
-        course = course_of(search, space)
+        course = course_of(search, space, shape)
 
         def summary(config: Config) -> str:
             return space.summary(config, shape)

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from dnc_search.cli import options
-from dnc_search.cli.conduct import conduct
+from dnc_search.cli.crew import Crew
 from dnc_search.cli.found import found
+from dnc_search.cli.run import begin, follow
 from dnc_search.definition import digest_of
 from dnc_search.evaluation import shape_of
 from dnc_search.ledger import Ledger
@@ -71,4 +72,6 @@ def transfer(
     )
     make_folder(out)
     with Ledger(options.storage_url(None, out), search.name) as ledger:
-        conduct(ledger, search, out, data_dir, jobs=jobs, threads=threads, quiet=quiet)
+        course = begin(ledger, search, findings.space, shape)
+        crew = Crew(ledger, out=out, data_dir=data_dir, jobs=jobs, threads=threads)
+        follow(ledger, course, crew, lambda c: findings.space.summary(c, shape), quiet=quiet)

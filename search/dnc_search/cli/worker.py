@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
 from dnc_search.assembly import assemble
@@ -19,6 +21,12 @@ def worker(
     out: options.Out = None,
     storage: options.Storage = None,
     name: options.Name = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Where the .npz of the search lies on this machine.")
+    ] = None,
+    space_file: Annotated[
+        Path | None, typer.Option(help="Where the file of your own space lies on this machine.")
+    ] = None,
     data_dir: sparse_options.DataDir = None,
     threads: sparse_options.Threads = None,
 ) -> None:
@@ -38,14 +46,14 @@ def worker(
         console.print(line, highlight=False)
 
     with options.open_ledger(storage, out, name) as ledger:
-        work(ledger, data_dir, out or Path(ledger.name), tell)
+        search = defined(ledger)
+        if data is not None:
+            search = replace(search, data=str(data))
+        course, training = assemble(
+            search, folder=out or Path(ledger.name), data_dir=data_dir, space_file=space_file
+        )
+        Worker(ledger, course, training, tell=tell).run()
         tell(f"nothing is left to do in {ledger.name}")
-
-
-def work(ledger: Ledger, data_dir: Path | None, folder: Path, tell: Callable[[str], None]) -> None:
-    """Work on the ledger's search; weights go to `folder`. Raises as `Worker.run`."""
-    course, training = assemble(defined(ledger), data_dir=data_dir, folder=folder)
-    Worker(ledger, course, training, tell=tell).run()
 
 
 def defined(ledger: Ledger) -> Search:
