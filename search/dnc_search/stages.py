@@ -227,10 +227,7 @@ class Course:
         request = Request(
             stage=stage,
             base=base,
-            observed=[
-                (self._view(stage, r.config), self.loss(r, history, w_c))
-                for r in (known if first else related)
-            ],
+            observed=self._observed(stage, known if first else related, history, w_c),
             pending=[self._view(stage, config) for config in pending],
             avoid={config_key(self._view(stage, r.config)) for r in told},
             points={config_key(self._view(stage, config)): point for config, point in points},
@@ -241,6 +238,21 @@ class Course:
         choice = SAMPLERS[self.search.sampler](request)
         config = self.complete(stage.place(base, choice.values))
         return Candidate(config, choice.point)
+
+    def _observed(
+        self, stage: Bayesian, records: Sequence[Record], history: Sequence[Record], w_c: float
+    ) -> list[tuple[Config, float]]:
+        """Return what a stage compares of each record, and its loss.
+
+        Of one that failed it is the worst of the others: an outlier would hide how these differ.
+        """
+        losses = [self.loss(record, history, w_c) for record in records]
+        able = [loss for r, loss in zip(records, losses, strict=True) if r.state != "failed"]
+        worst = max(able, default=0.0)
+        return [
+            (self._view(stage, r.config), worst if r.state == "failed" else loss)
+            for r, loss in zip(records, losses, strict=True)
+        ]
 
     def _architecture(self, stage: Bayesian) -> tuple[Component, ...]:
         others = (s for s in self.stages if isinstance(s, Bayesian) and s.name != stage.name)

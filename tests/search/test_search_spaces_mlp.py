@@ -47,7 +47,7 @@ def test_presets() -> None:
         "nodes_1": 64,
         "activation": "relu",
         "dropout": 0.2,
-        "learning_rate": 1e-3,
+        "learning_rate": 2e-3,
         "weight_decay": pytest.approx(50_890e-9),
         "batch_size": 256,
     }

@@ -13,6 +13,8 @@ TRAINING: dict[str, Any] = {
     "weight_decay": (1e-6, 1e-3),
     "no_decay_below": 1e-5,
     "batch_log": False,
+    "preset_learning_rate": 1e-3,
+    "preset_batch_size": 256,
 }
 # the rule that ties weight decay to the number of parameters of a perceptron
 DECAY: dict[str, tuple[float, int]] = {

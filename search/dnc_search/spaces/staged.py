@@ -36,7 +36,8 @@ class StagedSpace(Space):
     `order` names the stages to run; the details of one that is left out keep their presets. Each
     Bayesian stage has `initial` quasi-random points and `steps` proposed ones.
 
-    Before a stage decides on it, weight decay is `decay_per_parameter` times the number of
+    Before a stage decides on them, learning rate and batch size are `preset_learning_rate` and
+    `preset_batch_size`, and weight decay is `decay_per_parameter` times the number of
     parameters, 0 below `decay_from` of them. The other training fields are those of
     `TrainingRanges`.
 
@@ -57,6 +58,8 @@ class StagedSpace(Space):
     no_decay_below: float = 0.0
     batch_size: tuple[int, int] = (32, 512)
     batch_log: bool = True
+    preset_learning_rate: float = float(TRAINING_PRESETS["learning_rate"])
+    preset_batch_size: int = int(TRAINING_PRESETS["batch_size"])
     decay_per_parameter: float = 0.0
     decay_from: int = 0
 
@@ -79,6 +82,11 @@ class StagedSpace(Space):
         if self.decay_per_parameter < 0:
             raise ValueError(
                 f"decay_per_parameter must be at least 0, got {self.decay_per_parameter}"
+            )
+        if not (self.preset_learning_rate > 0 and self.preset_batch_size >= 1):
+            raise ValueError(
+                f"the preset learning rate must be above 0 and the preset batch size at least 1, "
+                f"got {self.preset_learning_rate:g} and {self.preset_batch_size}"
             )
         check_activations(self.activations)
         # valid once built
@@ -122,7 +130,11 @@ class StagedSpace(Space):
         Configurations of equal networks, trained equally, become equal.
         """
         known = dict(config) if self.DEPTH in config else {**self.largest(shape), **config}
-        presets = self.presets(known) | TRAINING_PRESETS
+        presets = self.presets(known) | {
+            "learning_rate": self.preset_learning_rate,
+            "weight_decay": 0.0,
+            "batch_size": self.preset_batch_size,
+        }
         # what is known comes first, and wins
         full = self.normal({**known, **presets, **known}, shape)
         if "weight_decay" not in known and self.decay_per_parameter:
