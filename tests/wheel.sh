@@ -14,7 +14,7 @@ PIP_CONSTRAINT="$root/constraints.txt" "$python" -m build --wheel --outdir "$wor
 "$python" -m venv "$work/venv"
 install=("$work/venv/bin/python" -m pip --disable-pip-version-check install --quiet -c constraints.txt)
 "${install[@]}" torch ${TORCH_INDEX:+--index-url "$TORCH_INDEX"}
-"${install[@]}" "$work"/dist/*.whl pytest pytest-benchmark hypothesis matplotlib joblib
+"${install[@]}" "$work"/dist/*.whl pytest pytest-benchmark hypothesis matplotlib joblib optuna jinja2
 
 mkdir "$work/tree"
 cp -r tests bench examples docs README.md CONTRIBUTING.md pyproject.toml "$work/tree"

@@ -49,7 +49,7 @@ def test_presets() -> None:
         "dropout": 0.2,
         "learning_rate": 2e-3,
         "weight_decay": pytest.approx(50_890e-9),
-        "batch_size": 256,
+        "batch_size": 128,
     }
     assert Mlp().complete({"hidden_layers": 0}, MNIST)["weight_decay"] == 0
 
