@@ -86,13 +86,18 @@ class FixedPoint:
 
     def multiply(self, a: Ints, b: Ints) -> Ints:
         """Multiply words, clip, then round half up unless the product is already the largest."""
-        product = a * b
         if not self.rounds_after_clip:
-            return self.clip((product + (1 << (self.fraction_bits - 1))) >> self.fraction_bits)
+            return self.clip(self.exact_product(a, b))
+        product = a * b
         half_bit = (product >> (self.fraction_bits - 1)) & 1
         rounded: Ints = np.minimum(
             self.clip(product >> self.fraction_bits) + half_bit, self.largest
         )
+        return rounded
+
+    def exact_product(self, a: Ints, b: Ints) -> Ints:
+        """Multiply words and round half up, whatever the width."""
+        rounded: Ints = (a * b + (1 << (self.fraction_bits - 1))) >> self.fraction_bits
         return rounded
 
     def step(self, delta: Ints, code: int) -> Ints:

@@ -18,6 +18,7 @@ from dnc_hw.fixed_point import Ints
 from dnc_hw.junction_unit import JunctionUnit, Layer
 from dnc_hw.machine import Machine
 from dnc_hw.memory import Memory
+from dnc_hw.saturation import Saturation
 from dnc_hw.trace import (
     NO_LABEL,
     Parameters,
@@ -85,6 +86,10 @@ class Model:
         """Return a copy of the weights and biases as they are now."""
         weights, biases = zip(*(unit.parameters() for unit in self._units), strict=True)
         return Parameters(weights, biases)
+
+    def saturation(self) -> tuple[Saturation, ...]:
+        """Return how often each junction's units clipped a result since the start."""
+        return tuple(unit.datapath.saturation for unit in self._units)
 
     def _junction_cycle(self, pixels: Pixels) -> int:
         """Run one junction cycle and return its clocks."""

@@ -192,10 +192,13 @@ def test_simulate_then_infer(data: str, tmp_path: Path, capsys: pytest.CaptureFi
     assert "4,824 clocks, 6 per input; at 15 MHz 0.3 ms" in shown
     assert "4 of 64 inputs are padding, always zero" in shown
     assert "junction 2: lanes used 66.7 %, 0 stall clocks per input, 0 clashes, 0 hazards" in shown
+    clipped = r"  clipped results: [\d,]+ sums, 0 products, 0 partial deltas, \d+ parameters"
+    assert len(re.findall(clipped, shown)) == 2
     tested = re.search(r"test split: .*", shown)
     written = json.loads(Path(record).read_text())
     assert written["training"]["clocks"] == 4_824
     assert written["training"]["curve"][-1][0] == 800
+    assert written["training"]["junctions"][0]["clipped"]["products"] == 0
     assert written["test"]["accuracy"] > 0.5
     assert Path(picture).read_bytes().startswith(b"\x89PNG")
     assert code(*common, "--infer", "--load", weights) == 0

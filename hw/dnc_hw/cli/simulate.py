@@ -15,6 +15,7 @@ from dnc_hw.cli import options
 from dnc_hw.cli.resources import headline
 from dnc_hw.contents import read_contents, write_contents
 from dnc_hw.parameters import initial_parameters
+from dnc_hw.saturation import Saturation
 from dnc_hw.validation import WINDOW, correct_in_window
 from dnc_sparse.checkpoint import write_json
 from dnc_sparse.cli.options import DataDir, DataName, DataOptions, console, pairs
@@ -147,8 +148,9 @@ def _print_training(shown: Any, report: simulation.Report) -> None:
             f"{report.padded_inputs} of {machine.n_in} inputs are padding, always zero",
             highlight=False,
         )
-    for junction in report.junctions:
+    for junction, clipped in zip(report.junctions, report.saturation, strict=True):
         shown.print(f"junction {junction.junction}: {_junction_text(junction)}", highlight=False)
+        shown.print(f"  clipped results: {_saturation_text(clipped)}", highlight=False)
 
 
 def _junction_text(junction: simulation.JunctionReport) -> str:
@@ -162,6 +164,11 @@ def _junction_text(junction: simulation.JunctionReport) -> str:
             f"{first.gap_clocks} after clock {first.previous_clock})"
         )
     return text
+
+
+def _saturation_text(clipped: Saturation) -> str:
+    counts = [f"{n:,} {name.replace('_', ' ')}" for name, n in clipped._asdict().items()]
+    return ", ".join(counts)
 
 
 def _training_record(report: simulation.Report) -> dict[str, Any]:
@@ -183,7 +190,8 @@ def _training_record(report: simulation.Report) -> dict[str, Any]:
                 "hazard_stall_clocks": each.hazard_stall_clocks,
                 "clashes": [clash._asdict() for clash in each.clashes],
                 "hazards": [hazard._asdict() for hazard in each.hazards],
+                "clipped": clipped._asdict(),
             }
-            for each in report.junctions
+            for each, clipped in zip(report.junctions, report.saturation, strict=True)
         ],
     }
