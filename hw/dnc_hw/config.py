@@ -28,7 +28,7 @@ from dnc_hw.devices import Device, device
 from dnc_hw.fixed_point import FixedPoint
 from dnc_hw.learning_rate import LearningRate
 from dnc_hw.machine import Machine
-from dnc_hw.presets import preset
+from dnc_hw.presets import sizes_of
 from dnc_sparse.patterns import clash_free
 
 _SHAPE = ("layers", "fan_out", "lanes", "number")
@@ -60,20 +60,18 @@ def machine_from(described: Mapping[str, Any]) -> Machine:
         if key in given:
             given[key] = build(given[key])
     name, drawn = given.pop("preset", None), given.pop("pattern", None)
-    if drawn is not None:
-        if name is not None or "starts" in given:
-            other = "preset" if name is not None else "starts"
-            raise ValueError(f"pattern and {other} both choose the edges; leave one out")
-        return _drawn(given, drawn)
     if name is not None:
-        return preset(name, **given)
+        given = {**sizes_of(name), **given}
     _check_present(given)
-    return Machine.from_sizes(**given)
+    if drawn is None:
+        return Machine.from_sizes(**given)
+    if "starts" in given:
+        raise ValueError("pattern and starts both choose the edges; leave one out")
+    return _drawn(given, drawn)
 
 
 def _drawn(given: dict[str, Any], choice: Mapping[str, Any]) -> Machine:
     _check_keys("pattern", choice, ("kind", "dither", "seed"))
-    _check_present(given)
     layers, fan_out, lanes = given.pop("layers"), given.pop("fan_out"), given["lanes"]
     if not len(layers) - 1 == len(fan_out) == len(lanes):
         raise ValueError(

@@ -209,9 +209,9 @@ def test_simulate_then_infer(data: str, tmp_path: Path, capsys: pytest.CaptureFi
 def test_validate_shows_differences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good = Path(__file__).parent / "small.npz"
     assert code("validate", str(good)) == 0
-    shown = capsys.readouterr().out
-    assert "small: of the last 1,000 inputs correct, after each pass: 5\n" in shown
-    assert re.search(r"all [\d,]+ recorded values are equal", shown)
+    equal = capsys.readouterr().out
+    assert "small: of the last 1,000 inputs correct, after each pass: 5\n" in equal
+    assert re.search(r"all [\d,]+ recorded values are equal", equal)
     with np.load(good) as stored:
         arrays = dict(stored)
     arrays["act1"][5, 2] ^= 1

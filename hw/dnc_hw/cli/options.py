@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -109,7 +110,7 @@ def first(split: Split, samples: int | None) -> Split:
     return Split(split.x[:samples], split.y[:samples])
 
 
-def tuple_text(numbers: tuple[int, ...]) -> str:
+def tuple_text(numbers: Iterable[int]) -> str:
     """Write numbers as the options take them."""
     return ",".join(map(str, numbers))
 
