@@ -94,8 +94,16 @@ def test_schedule_of_two_junctions(tmp_path: Path, capsys: pytest.CaptureFixture
         "UP 2   . . . 0 1",
         "UP 1   . . . . 0",
     ]
-    assert "a junction cycle is 34 clocks: 32 of work and 2 to flush" in "\n".join(lines)
+    assert "a junction cycle is 34 clocks: 32 to issue the edges and 2 to flush" in "\n".join(lines)
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_schedule_with_stalls(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code("schedule", "mnist-12bit-pipelined", "--hazards", "stall") == 0
+    shown = capsys.readouterr().out
+    assert "is 66 clocks: 62 to issue the edges and 4 to flush" in shown
+    assert "junction 1: busy in 32 of 62 clocks; inputs" in shown
+    assert "junction 2: busy in 32 of 62 clocks and stalled in 30; inputs" in shown
 
 
 def test_plan_is_fastest_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -238,6 +246,7 @@ def test_validate_shows_differences(tmp_path: Path, capsys: pytest.CaptureFixtur
         ("resources small --device xc7a10t", "unknown device 'xc7a10t'; known devices: "),
         ("schedule small --pipeline -1", "pipeline_clocks must not be negative, got -1; "),
         ("plan small --kind 4", "unknown kind of pattern '4'; choose published, 1, 2, 3"),
+        ("plan small --pattern-seed 3", "--pattern-seed 3 draws edges of kind 1, 2 or 3; give --k"),
         ("trace small", "a trace goes into a file; give --vcd FILE, --csv FILE or both"),
         ("simulate small --infer", "--infer needs --load, the weights that `dnc-hw simulate "),
         ("simulate small --data {data} --samples 401", "--samples 401 of a split of 400; take "),
