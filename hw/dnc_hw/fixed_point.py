@@ -19,6 +19,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dnc_sparse.patterns.pattern import whole
+
 Ints = NDArray[np.int64]
 
 MAX_WIDTH_BITS = 32
@@ -44,6 +46,8 @@ class FixedPoint:
     rounds_after_clip: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("integer_bits", "fraction_bits"):
+            whole(name, getattr(self, name))
         legal = self.integer_bits >= 1 and self.fraction_bits >= MIN_FRACTION_BITS
         if not legal or self.width_bits > MAX_WIDTH_BITS:
             raise ValueError(

@@ -79,6 +79,25 @@ def test_patterns_are_drawn(kind: int) -> None:
             "fraction_bits, rounds_after_clip",
         ),
         (
+            {**SIZES, "lanes": "16,8"},
+            "lanes must be a list of whole numbers, such as [4, 16], got '16,8'",
+        ),
+        (
+            {**SIZES, "fan_out": 2},
+            "fan_out must be a list of whole numbers, such as [4, 16], got 2",
+        ),
+        ({**SIZES, "clock_mhz": "fast"}, "clock_mhz must be a number, got 'fast'"),
+        (
+            {**SIZES, "winner_skips_last_clock": "no"},
+            "winner_skips_last_clock must be true or false, got 'no'",
+        ),
+        ({**SIZES, "pattern": 2}, "pattern must be a table of kind, dither, seed, got 2"),
+        (
+            {**SIZES, "number": {"integer_bits": 2.5, "fraction_bits": 7}},
+            "number needs integer_bits, fraction_bits, rounds_after_clip: integer_bits must be a "
+            "whole number, got 2.5",
+        ),
+        (
             {**SIZES, "number": 12},
             "number must be a table of integer_bits, fraction_bits, rounds_after_clip, got 12",
         ),

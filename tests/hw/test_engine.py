@@ -98,14 +98,18 @@ def test_units_that_saturate(
         hidden_activation="relu",
         winner_skips_last_clock=False,
     )
-    parameters, stimuli = random_parameters(machine, 1), random_stimuli(machine, 150, 2)
-    model = Model(machine, parameters)
-    engine = Engine(machine, parameters, instruction_set=instruction_set)
-    expected = model.run(*stimuli, record=True)
-    assert_equal_traces(engine.run(*stimuli, record=True), expected)
-    assert_equal_parameters(engine.parameters(), model.parameters())
-    assert engine.saturation() == model.saturation()
-    assert all(sum(counts) > 0 for counts in zip(*engine.saturation(), strict=True))
+    parameters = random_parameters(machine, 1)
+    pixels, labels, codes = random_stimuli(machine, 150, 2)
+    # eta = 1: the smallest delta has no negative
+    for its_codes in (codes, np.ones_like(codes)):
+        model = Model(machine, parameters)
+        engine = Engine(machine, parameters, instruction_set=instruction_set)
+        expected = model.run(pixels, labels, its_codes, record=True)
+        assert_equal_traces(engine.run(pixels, labels, its_codes, record=True), expected)
+        assert_equal_parameters(engine.parameters(), model.parameters())
+        assert engine.saturation() == model.saturation()
+        if its_codes is codes:
+            assert all(sum(counts) > 0 for counts in zip(*engine.saturation(), strict=True))
     assert expected.vectors is not None
     assert min(deltas.min() for deltas in expected.vectors.deltas) == number.smallest
 
