@@ -159,6 +159,8 @@ def test_trace_has_every_access(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
     header, _, changes = wave.read_text().partition("$enddefinitions $end\n")
     names = dict(re.findall(r"\$var \w+ \d+ (\S+) (\w+)", header))
+    # of up to 8 clocks and 5 cycles; an integer has a sign
+    assert "$var integer 5 " in header
     assert len(names) == len(re.findall(r"\$var ", header))
     assert header.count("$scope") == header.count("$upscope")
     times = [int(at) for at in re.findall(r"^#(\d+)$", changes, re.MULTILINE)]
@@ -168,6 +170,35 @@ def test_trace_has_every_access(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert active_clocks(changes, names) == active_in(events)
     (hazard,) = [sign for sign, name in names.items() if name == "hazard_junction_2"]
     assert f"\n1{hazard}\n" in changes
+
+
+def test_trace_with_addresses(tmp_path: Path) -> None:
+    wave, table = tmp_path / "t.vcd", tmp_path / "t.csv"
+    files = ("--vcd", str(wave), "--csv", str(table), "--first", "1", "--cycles", "2")
+    assert code("trace", "test-deep", "--addresses", *files) == 0
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    # the published interleaver: in clock k every memory of 4 words is at word k mod 4
+    for place, lanes in (("0", 16), ("1", 8)):
+        reads = [r for r in rows if (r["place"], r["access"]) == (place, "forward_read")]
+        reads = [r for r in reads if r["memory"] == "activation"]
+        assert len(reads) == 2 * 8
+        for row in reads:
+            word = int(row["clock"]) % 4
+            assert row["words"] == " ".join(f"{lane}:{word}" for lane in range(lanes))
+
+    header, _, changes = wave.read_text().partition("$enddefinitions $end\n")
+    signal = re.compile(r"\$var wire 3 (\S+) \w+_lane_\d+ \[2:0\] \$end")
+    held: dict[str, str] = {}
+    # clocks of all lanes together in which the word is known, and the sum of those words
+    known = total = 0
+    for step in re.split(r"^#\d+\n", changes, flags=re.MULTILINE)[1:-1]:
+        pairs = (line.partition(" ") for line in step.splitlines())
+        held |= {sign: value for value, _, sign in pairs if sign}
+        words = [held[sign] for sign in signal.findall(header) if held[sign] != "bx"]
+        known += len(words)
+        total += sum(int(word[1:], 2) for word in words)
+    words = [int(at.partition(":")[2]) for row in rows for at in row["words"].split()]
+    assert (known, total) == (len(words), sum(words))
 
 
 def active_clocks(changes: str, names: dict[str, str]) -> int:

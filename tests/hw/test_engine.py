@@ -69,7 +69,7 @@ def test_engine_equals_the_model(
         assert_equal_parameters(engine.parameters(), model.parameters())
         assert engine.saturation() == model.saturation()
         assert np.array_equal(engine.events(first, cycles), as_table(model.events))
-        model.events.clear()
+        model.log.clear()
         first += cycles
     assert engine.cycle == model.cycle == first
 
