@@ -187,9 +187,13 @@ def _with_means(ax: Axes, members: Sequence[Result], axis: str, column: str, nam
 def _log_ticks(ax: Axes, axis: Literal["x", "y"], values: set[float]) -> None:
     """Make an axis logarithmic, labelled at the values themselves where they are few."""
     ax.set(**{f"{axis}scale": "log"})
-    few = sorted(values) if len(values) <= FEW_TICKS else None
-    if few is not None:
+    if len(values) <= FEW_TICKS:
+        few = sorted(values)
         ax.set(**{f"{axis}ticks": few, f"{axis}ticklabels": [f"{value:,.4g}" for value in few]})
+    else:
+        ticker, scale = import_module("matplotlib.ticker"), getattr(ax, f"{axis}axis")
+        scale.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        scale.set_major_formatter(ticker.StrMethodFormatter("{x:,.10g}"))
     ax.tick_params(axis=axis, which="minor", label1On=False)
 
 

@@ -46,7 +46,17 @@ def plan(
 def _table(choices: list[planning.Choice]) -> Table:
     first = choices[0].machine
     table = Table(title=f"lanes for {'-'.join(map(str, first.layers))} on {first.device.name}")
-    columns = ("", "lanes", "clocks", "us/input", "inputs/s", "stalls", "hazards", "DSP", "BRAM36")
+    columns = (
+        "",
+        "lanes",
+        "clocks",
+        "us/input",
+        "inputs/s",
+        "stall clocks",
+        "hazards",
+        "DSP",
+        "BRAM36",
+    )
     for name in (*columns, "LUTRAM", "LUT (est.)", "fits"):
         table.add_column(name, justify="left" if name in ("", "lanes", "fits") else "right")
     for choice in choices:

@@ -74,7 +74,7 @@ def fit_text(machine: Machine, needs: Resources) -> str:
     lacking = needs.shortage(machine.device)
     if not lacking:
         return f"fits {machine.device.name} (LUT by estimate)"
-    parts = ", ".join(f"{count:g} {ROWS[name][0]}" for name, count in lacking.items())
+    parts = ", ".join(f"{count:,g} {ROWS[name][0]}" for name, count in lacking.items())
     return f"does not fit {machine.device.name}: {parts} too many"
 
 
