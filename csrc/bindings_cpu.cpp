@@ -7,6 +7,7 @@
 #include <string>
 
 #include "cpu/dense.h"
+#include "cpu/masked.h"
 #include "cpu/plan.h"
 
 namespace py = pybind11;
@@ -37,6 +38,18 @@ dnc::Places places(const IndexArray& sources, int64_t columns, int64_t row_block
                    int64_t column_block, int64_t item_bytes) {
   return {sources.data(), sources.shape(0), sources.shape(1), columns,
           row_block,      column_block,     item_bytes};
+}
+
+std::unique_ptr<dnc::Masks> make_masks(const IndexArray& sources, int64_t columns,
+                                       int64_t row_block, int64_t column_block) {
+  if (const char* reason = dnc::amx_unavailable()) throw std::runtime_error(reason);
+  if (!dnc::Masks::serves(row_block, column_block)) {
+    throw std::invalid_argument("blocks of " + std::to_string(row_block) + " x " +
+                                std::to_string(column_block) +
+                                " would straddle masks of 32 columns");
+  }
+  return std::make_unique<dnc::Masks>(sources.data(), sources.shape(0), sources.shape(1), columns,
+                                      row_block, column_block);
 }
 
 py::list instruction_sets() {
@@ -123,4 +136,36 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
                            matrix(grad_x, n_in, 1), reinterpret_cast<void*>(grad_weight),
                            reinterpret_cast<void*>(grad_bias), batch, threads);
            });
+  m.def("amx_unavailable", &dnc::amx_unavailable);
+  py::class_<dnc::Masks>(m, "Masks")
+      .def(py::init(&make_masks), py::arg("sources"), py::arg("columns"), py::arg("row_block"),
+           py::arg("column_block"))
+      .def_static("serves", &dnc::Masks::serves)
+      .def("forward",
+           [](const dnc::Masks& masks, uintptr_t x, int64_t x_batch, int64_t x_feature,
+              uintptr_t weight, uintptr_t bias, bool relu, uintptr_t y, int64_t batch,
+              int threads) {
+             py::gil_scoped_release release;
+             dnc::amx_kernels()->forward(masks, matrix(x, x_batch, x_feature),
+                                         reinterpret_cast<const void*>(weight),
+                                         {reinterpret_cast<const void*>(bias), relu},
+                                         reinterpret_cast<void*>(y), batch, threads);
+           })
+      .def("grad_input",
+           [](const dnc::Masks& masks, uintptr_t grad_y, int64_t grad_y_batch,
+              int64_t grad_y_feature, uintptr_t weight, uintptr_t grad_x, int64_t batch,
+              int threads) {
+             py::gil_scoped_release release;
+             dnc::amx_kernels()->grad_input(masks, matrix(grad_y, grad_y_batch, grad_y_feature),
+                                            reinterpret_cast<const void*>(weight),
+                                            reinterpret_cast<void*>(grad_x), batch, threads);
+           })
+      .def("grad_weight", [](const dnc::Masks& masks, uintptr_t grad_y, int64_t grad_y_batch,
+                             int64_t grad_y_feature, uintptr_t x, int64_t x_batch,
+                             int64_t x_feature, uintptr_t grad, int64_t batch, int threads) {
+        py::gil_scoped_release release;
+        dnc::amx_kernels()->grad_weight(masks, matrix(grad_y, grad_y_batch, grad_y_feature),
+                                        matrix(x, x_batch, x_feature),
+                                        reinterpret_cast<void*>(grad), batch, threads);
+      });
 }
