@@ -10,8 +10,8 @@ struct Source {
   const BFloat16* data;
   int64_t batch_stride, feature_stride, samples, features;
 
-  Source(const Matrix& matrix, int64_t first, int64_t samples, int64_t features)
-      : data(static_cast<const BFloat16*>(matrix.data) + first * matrix.batch_stride),
+  Source(const Matrix& matrix, int64_t samples, int64_t features)
+      : data(static_cast<const BFloat16*>(matrix.data)),
         batch_stride(matrix.batch_stride),
         feature_stride(matrix.feature_stride),
         samples(samples),

@@ -37,41 +37,61 @@ class TileRegisters {
   TileRegisters& operator=(const TileRegisters&) = delete;
 };
 
-// c[p][q] = the product of tile p of panel a and tile q of panel b.
-template <int P, int Q>
-void multiply_panels(const BFloat16* a, const BFloat16* b, int64_t steps, float* c) {
-  _tile_zero(0);
-  if (Q > 1) _tile_zero(1);
-  if (P > 1) _tile_zero(2);
-  if (P > 1 && Q > 1) _tile_zero(3);
+// Sums of 2 x 2 tiles, or fewer, at the start.
+struct alignas(64) Sums {
+  float tile[2][2][kTileRows][kTileRows];
+};
+
+// sums.tile[p][q] = or, if it goes on, += the product of tile p of panel a and tile q of panel b. What
+// is read from L2 is not to push the other out of L1.
+template <int P, int Q, bool streams_a>
+void multiply_panels(const BFloat16* a, const BFloat16* b, int64_t steps, bool goes_on, Sums& sums) {
+  if (goes_on) {
+    _tile_loadd(0, sums.tile[0][0], 64);
+    if (Q > 1) _tile_loadd(1, sums.tile[0][1], 64);
+    if (P > 1) _tile_loadd(2, sums.tile[1][0], 64);
+    if (P > 1 && Q > 1) _tile_loadd(3, sums.tile[1][1], 64);
+  } else {
+    _tile_zero(0);
+    if (Q > 1) _tile_zero(1);
+    if (P > 1) _tile_zero(2);
+    if (P > 1 && Q > 1) _tile_zero(3);
+  }
   for (int64_t step = 0; step < steps; step++, a += P * kTile, b += Q * kTile) {
-    _tile_loadd(4, a, 64);
-    _tile_loadd(6, b, 64);
+    // the intrinsics are macros that take nothing but literal numbers of registers
+    if (streams_a) {
+      _tile_stream_loadd(4, a, 64);
+      if (P > 1) _tile_stream_loadd(5, a + kTile, 64);
+      _tile_loadd(6, b, 64);
+      if (Q > 1) _tile_loadd(7, b + kTile, 64);
+    } else {
+      _tile_loadd(4, a, 64);
+      if (P > 1) _tile_loadd(5, a + kTile, 64);
+      _tile_stream_loadd(6, b, 64);
+      if (Q > 1) _tile_stream_loadd(7, b + kTile, 64);
+    }
     _tile_dpbf16ps(0, 4, 6);
-    if (Q > 1) {
-      _tile_loadd(7, b + kTile, 64);
-      _tile_dpbf16ps(1, 4, 7);
-    }
-    if (P > 1) {
-      _tile_loadd(5, a + kTile, 64);
-      _tile_dpbf16ps(2, 5, 6);
-    }
+    if (Q > 1) _tile_dpbf16ps(1, 4, 7);
+    if (P > 1) _tile_dpbf16ps(2, 5, 6);
     if (P > 1 && Q > 1) _tile_dpbf16ps(3, 5, 7);
   }
-  constexpr int64_t sums = kTileRows * kTileRows;
-  _tile_stored(0, c, 64);
-  if (Q > 1) _tile_stored(1, c + sums, 64);
-  if (P > 1) _tile_stored(2, c + Q * sums, 64);
-  if (P > 1 && Q > 1) _tile_stored(3, c + (Q + 1) * sums, 64);
+  _tile_stored(0, sums.tile[0][0], 64);
+  if (Q > 1) _tile_stored(1, sums.tile[0][1], 64);
+  if (P > 1) _tile_stored(2, sums.tile[1][0], 64);
+  if (P > 1 && Q > 1) _tile_stored(3, sums.tile[1][1], 64);
 }
 
-// The same for widths that are known when it runs.
-inline void multiply_panels(int64_t p, int64_t q, const BFloat16* a, const BFloat16* b,
-                            int64_t steps, float* c) {
-  if (p > 1) {
-    q > 1 ? multiply_panels<2, 2>(a, b, steps, c) : multiply_panels<2, 1>(a, b, steps, c);
+// The same of panels that stay in L1, two tiles wide, and streamed ones of a width known when it
+// runs.
+template <bool streams_a>
+void multiply_streamed(const BFloat16* kept, const BFloat16* streamed, int64_t width, int64_t steps,
+                       bool goes_on, Sums& sums) {
+  if constexpr (streams_a) {
+    width > 1 ? multiply_panels<2, 2, true>(streamed, kept, steps, goes_on, sums)
+              : multiply_panels<1, 2, true>(streamed, kept, steps, goes_on, sums);
   } else {
-    q > 1 ? multiply_panels<1, 2>(a, b, steps, c) : multiply_panels<1, 1>(a, b, steps, c);
+    width > 1 ? multiply_panels<2, 2, false>(kept, streamed, steps, goes_on, sums)
+              : multiply_panels<2, 1, false>(kept, streamed, steps, goes_on, sums);
   }
 }
 
@@ -81,6 +101,20 @@ DNC_INLINE __mmask32 first_lanes(int64_t count) { return count < 32 ? (1u << cou
 // 32 sums, rounded.
 DNC_INLINE __m512i rounded(__m512 low, __m512 high) {
   return (__m512i)_mm512_cvtne2ps_pbh(high, low);
+}
+
+// 0, 16, 1, 17... of 32 cells.
+DNC_INLINE __m512i zipped(__m512i cells) {
+  const __m512i low = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  const __m512i order = _mm512_or_si512(low, _mm512_slli_epi32(low, 16));
+  // the masked one, as GCC 12 warns of an uninitialised register in the other
+  return _mm512_maskz_permutexvar_epi16(
+      ~0u, _mm512_or_si512(order, _mm512_set1_epi32(16 << 16)), cells);
+}
+
+// Cells in groups of four: 0, 4, 1, 5...
+DNC_INLINE __m512i in_order(__m512i cells) {
+  return _mm512_maskz_permutexvar_epi64(0xff, _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0), cells);
 }
 
 // 16 rows of 16 cells of 32 bits, turned.
