@@ -1,16 +1,17 @@
 // A junction's functions as dense products of AMX tiles, whose weights are expanded from the edges
 // on the way in, or compressed to them on the way out.
 //
-// | function    | kept panels (A or B)        | streamed panels        | kept, prepared by            |
+// | function    | kept panels (A or B)        | streamed panels        | kept, prepared by |
 // |-------------|-----------------------------|------------------------|------------------------------|
-// | forward     | A: weights, right neurons   | B: x, samples          | expanding rows of weights    |
-// | grad_input  | B: weights, left neurons    | A: grad_y, samples     | expanding columns of weights |
-// | grad_weight | A: grad_y, right neurons    | B: x, left neurons     | -                            |
+// | forward     | A: weights, right neurons   | B: x, samples          | expanding rows of weights
+// | | grad_input  | B: weights, left neurons    | A: grad_y, samples     | expanding columns of
+// weights | | grad_weight | A: grad_y, right neurons    | B: x, left neurons     | - |
 //
 // for each part of the streamed panels:                                            part stays in L2
 //   pack it, all threads together
 //   for each unit (some kept panels), on one thread:
-//     for each kept panel, for each chunk of its steps:                            chunk stays in L1
+//     for each kept panel, for each chunk of its steps:                            chunk stays in
+//     L1
 //       prepare the chunk
 //       for each streamed panel of the part: 2 x 2 tiles of sums, which the last chunk finishes
 #include <vector>
@@ -38,9 +39,7 @@ struct Panels {
   BFloat16* at(int64_t panel, int64_t step) const {
     return memory + (panel * 2 * steps + step * width(panel)) * kTile;
   }
-  BFloat16* tile(int64_t tile, int64_t step) const {
-    return at(tile / 2, step) + tile % 2 * kTile;
-  }
+  BFloat16* tile(int64_t tile, int64_t step) const { return at(tile / 2, step) + tile % 2 * kTile; }
 };
 
 int64_t panel_bytes(int64_t tiles, int64_t steps) {
@@ -73,8 +72,8 @@ void for_each_unit(int64_t kept, const Panels& part, int threads, Work work) {
   }
 }
 
-// The products of one kept panel with streamed ones: prepare(first step, steps) gives a chunk of the
-// former, finish(panel, sums) takes what is done.
+// The products of one kept panel with streamed ones: prepare(first step, steps) gives a chunk of
+// the former, finish(panel, sums) takes what is done.
 template <bool streams_a, class Prepare, class Use>
 void multiply_kept(const Panels& streamed, Range panels, Prepare prepare, Use finish) {
   static thread_local Scratch scratch;
@@ -93,8 +92,8 @@ void multiply_kept(const Panels& streamed, Range panels, Prepare prepare, Use fi
   }
 }
 
-// work(a part of the samples as panels, its first sample), by all threads of a parallel region, after
-// pack(a tile's number, a step, where the tile is to be).
+// work(a part of the samples as panels, its first sample), by all threads of a parallel region,
+// after pack(a tile's number, a step, where the tile is to be).
 template <class Pack, class Work>
 void stream_samples(int64_t batch, int64_t steps, int threads, Pack pack, Work work) {
   static thread_local Scratch scratch;
@@ -122,8 +121,8 @@ struct Junction {
   const int64_t inputs = masks.inputs(), outputs = masks.outputs();
   const int64_t input_panels = masks.mask_columns(), output_panels = masks.mask_rows() / kPanel;
 
-  // Weights of 32 right neurons and some steps of left ones as A tiles, even neurons in the first of
-  // two and odd ones in the second, so that two rows of sums make up pairs of neighbours.
+  // Weights of 32 right neurons and some steps of left ones as A tiles, even neurons in the first
+  // of two and odd ones in the second, so that two rows of sums make up pairs of neighbours.
   void expand_rows(int64_t panel, Range steps, const BFloat16** at, BFloat16* tiles) const {
     for (int64_t step = steps.first; step < steps.last; step++, tiles += 2 * kTile) {
       const uint32_t* mask = masks.column(step) + panel * kPanel;
@@ -289,7 +288,8 @@ struct Junction {
   // A row of both tiles side by side.
   static DNC_INLINE __m512i row(const Sums& sums, int64_t i) {
     const auto& tiles = sums.tile[i / kTileRows];
-    return rounded(_mm512_load_ps(tiles[0][i % kTileRows]), _mm512_load_ps(tiles[1][i % kTileRows]));
+    return rounded(_mm512_load_ps(tiles[0][i % kTileRows]),
+                   _mm512_load_ps(tiles[1][i % kTileRows]));
   }
 };
 

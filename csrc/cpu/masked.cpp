@@ -72,4 +72,25 @@ const char* amx_unavailable() {
 
 #endif
 
+#if defined(__x86_64__)
+
+namespace vbmi2 {
+extern const MaskedMoves moves;
+}
+
+const MaskedMoves* vbmi2_moves() { return &vbmi2::moves; }
+
+const char* vbmi2_unavailable() {
+  const bool has = __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512bw") &&
+                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("popcnt");
+  return has ? nullptr : "this processor lacks AVX-512 (BW, VL, VBMI2)";
+}
+
+#else
+
+const MaskedMoves* vbmi2_moves() { return nullptr; }
+const char* vbmi2_unavailable() { return "AVX-512 is for x86-64"; }
+
+#endif
+
 }  // namespace dnc

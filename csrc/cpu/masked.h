@@ -29,9 +29,7 @@ class Masks {
   int64_t inputs() const { return inputs_; }
   // masks of 32 left neurons each, and right neurons in each column of masks
   int64_t mask_columns() const { return (inputs_ + kMaskColumns - 1) / kMaskColumns; }
-  int64_t mask_rows() const {
-    return (outputs() + kMaskColumns - 1) / kMaskColumns * kMaskColumns;
-  }
+  int64_t mask_rows() const { return (outputs() + kMaskColumns - 1) / kMaskColumns * kMaskColumns; }
   // The masks of 32 left neurons, for all right ones; none has a bit past the last neuron.
   const uint32_t* column(int64_t at) const { return masks_.data() + at * mask_rows(); }
 
@@ -65,9 +63,24 @@ struct MaskedKernels {
                       int64_t batch, int threads);
 };
 
+// Weights written into a dense [outputs, inputs] matrix by masks, and gradients read out of one;
+// numbers of 2 or 4 bytes, not by runs.
+struct MaskedMoves {
+  // zeros elsewhere
+  void (*scatter)(const Masks& masks, const void* weight, void* dense, int64_t item_bytes,
+                  int threads);
+  // zeros into empty slots
+  void (*gather)(const Masks& masks, const void* dense, void* weight, int64_t item_bytes,
+                 int threads);
+};
+
 // Why AMX cannot be used here; null if it can. Asks the system for the use of its registers.
 const char* amx_unavailable();
 // The kernels that use it; null where they were not compiled.
 const MaskedKernels* amx_kernels();
+
+// The same for the instructions that expand and compress vectors of 16-bit numbers.
+const char* vbmi2_unavailable();
+const MaskedMoves* vbmi2_moves();
 
 }  // namespace dnc

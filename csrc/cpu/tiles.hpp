@@ -42,10 +42,11 @@ struct alignas(64) Sums {
   float tile[2][2][kTileRows][kTileRows];
 };
 
-// sums.tile[p][q] = or, if it goes on, += the product of tile p of panel a and tile q of panel b. What
-// is read from L2 is not to push the other out of L1.
+// sums.tile[p][q] = or, if it goes on, += the product of tile p of panel a and tile q of panel b.
+// What is read from L2 is not to push the other out of L1.
 template <int P, int Q, bool streams_a>
-void multiply_panels(const BFloat16* a, const BFloat16* b, int64_t steps, bool goes_on, Sums& sums) {
+void multiply_panels(const BFloat16* a, const BFloat16* b, int64_t steps, bool goes_on,
+                     Sums& sums) {
   if (goes_on) {
     _tile_loadd(0, sums.tile[0][0], 64);
     if (Q > 1) _tile_loadd(1, sums.tile[0][1], 64);
@@ -108,8 +109,8 @@ DNC_INLINE __m512i zipped(__m512i cells) {
   const __m512i low = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
   const __m512i order = _mm512_or_si512(low, _mm512_slli_epi32(low, 16));
   // the masked one, as GCC 12 warns of an uninitialised register in the other
-  return _mm512_maskz_permutexvar_epi16(
-      ~0u, _mm512_or_si512(order, _mm512_set1_epi32(16 << 16)), cells);
+  return _mm512_maskz_permutexvar_epi16(~0u, _mm512_or_si512(order, _mm512_set1_epi32(16 << 16)),
+                                        cells);
 }
 
 // Cells in groups of four: 0, 4, 1, 5...

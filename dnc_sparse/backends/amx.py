@@ -15,12 +15,14 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from dnc_sparse.backends.compiled import packed, plain
+from dnc_sparse.backends.compiled import masks, packed, plain
 from dnc_sparse.patterns import Pattern
 
 
 @cache
-def unavailable(dtype: torch.dtype | None = None, block: tuple[int, int] | None = None) -> str | None:
+def unavailable(
+    dtype: torch.dtype | None = None, block: tuple[int, int] | None = None
+) -> str | None:
     """Why these kernels cannot run (here, or on these); None when they can."""
     if dtype not in (None, torch.bfloat16):
         return f"AMX multiplies torch.bfloat16, not {dtype}"
@@ -38,7 +40,7 @@ def forward(
     x, weight = plain(x), packed(weight)
     bias = None if bias is None else packed(bias)
     y = x.new_empty(x.shape[0], pattern.n_out)
-    _masks(pattern).forward(
+    masks(pattern).forward(
         *_matrix(x),
         weight.data_ptr(),
         0 if bias is None else bias.data_ptr(),
@@ -54,7 +56,7 @@ def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
     """Return grad_y W: [batch, n_in]."""
     grad_y, weight = plain(grad_y), packed(weight)
     grad_x = grad_y.new_empty(grad_y.shape[0], pattern.n_in)
-    _masks(pattern).grad_input(
+    masks(pattern).grad_input(
         *_matrix(grad_y),
         weight.data_ptr(),
         grad_x.data_ptr(),
@@ -68,7 +70,7 @@ def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     """Return each edge's share of grad_y^T x, zero in empty slots: [rows, slots, bo, bi]."""
     grad_y, x = plain(grad_y), plain(x)
     grad = x.new_empty(pattern.weight_shape)
-    _masks(pattern).grad_weight(
+    masks(pattern).grad_weight(
         *_matrix(grad_y), *_matrix(x), grad.data_ptr(), x.shape[0], torch.get_num_threads()
     )
     return grad
@@ -87,12 +89,6 @@ def backward(
 
 def _matrix(tensor: Tensor) -> tuple[int, int, int]:
     return tensor.data_ptr(), *tensor.stride()  # type: ignore[return-value]
-
-
-def _masks(pattern: Pattern):  # type: ignore[no-untyped-def]
-    return pattern.plan(
-        "amx", lambda: _compiled().Masks(pattern.sources, pattern.columns, *pattern.block)
-    )
 
 
 @cache

@@ -126,7 +126,10 @@ def _times(decision: Decision[Any]) -> list[tuple[str, str]]:
         (title, ", ".join(f"{m} {s * 1e6:,.0f}" for m, s in sorted(found.items(), key=_seconds)))
         for title, found in (
             ("one thread, sparse kernels", decision.tuning),
-            ("all threads, best of each method" if decision.tuning else "all methods", decision.seconds),
+            (
+                "all threads, best of each method" if decision.tuning else "all methods",
+                decision.seconds,
+            ),
         )
         if found
     ]

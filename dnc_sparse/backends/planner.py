@@ -1,4 +1,4 @@
-"""Which method computes a function of a junction: a sparse kernel, in one of its shapes, or another.
+"""Which method computes a function of a junction: a sparse kernel in one of its shapes, or another.
 
 Rules come first and settle most cases: little work, and densities at which sparse kernels surely
 win. Only where there is doubt are methods timed, once per case and machine, on the tensors of the

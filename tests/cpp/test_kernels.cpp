@@ -1,6 +1,6 @@
 // The kernels without Python, for sanitizers and emulators: every instruction set, and AMX, against
-// plain loops, on small integers, so that sums are exact in any order. Arguments name instruction sets
-// that must have run.
+// plain loops, on small integers, so that sums are exact in any order. Arguments name instruction
+// sets that must have run.
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -338,9 +338,9 @@ int main(int argc, char** argv) {
         const bool good = Test(shape, seed++).run(*dnc::amx_kernels(), threads);
         good ? passed++ : failed++;
         if (!good) {
-          std::printf("FAILED on amx: %ld x %ld blocks of %ld x %ld, batch %ld\n",
-                      long(shape.rows), long(shape.columns), long(shape.row_block),
-                      long(shape.column_block), long(shape.batch));
+          std::printf("FAILED on amx: %ld x %ld blocks of %ld x %ld, batch %ld\n", long(shape.rows),
+                      long(shape.columns), long(shape.row_block), long(shape.column_block),
+                      long(shape.batch));
         }
       }
     }

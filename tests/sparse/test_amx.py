@@ -18,9 +18,7 @@ from dnc_sparse.backends import amx, cpu, planner
 from dnc_sparse.backends.planner import AMX, DENSE, Case, Decision, Method
 from dnc_sparse.patterns import Pattern, nearest
 
-needs_amx = pytest.mark.skipif(
-    amx.unavailable() is not None, reason=f"amx: {amx.unavailable()}"
-)
+needs_amx = pytest.mark.skipif(amx.unavailable() is not None, reason=f"amx: {amx.unavailable()}")
 BF16 = torch.bfloat16
 
 PATTERNS = {
@@ -111,7 +109,6 @@ def test_says_what_it_cannot_do() -> None:
     )
 
 
-@needs_amx
 def test_masks_refuse_blocks_that_straddle_them() -> None:
     pattern = random_blocks(3, 4, 1.0, (2, 3))
     message = r"^blocks of 2 x 3 would straddle masks of 32 columns$"
@@ -120,10 +117,10 @@ def test_masks_refuse_blocks_that_straddle_them() -> None:
 
 
 @pytest.mark.skipif(amx.unavailable() is None, reason="this processor has AMX")
-def test_masks_need_a_processor_with_amx() -> None:
-    pattern = random_blocks(3, 4, 1.0)
+def test_a_processor_without_amx_says_so() -> None:
+    case = small_integers(random_blocks(3, 4, 1.0), 2, BF16)
     with pytest.raises(RuntimeError, match=f"^{amx.unavailable()}$"):
-        _cpu.Masks(pattern.sources, pattern.columns, 1, 1)
+        case.results(amx)
 
 
 # --- the planner
