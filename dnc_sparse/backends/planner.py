@@ -42,10 +42,12 @@ TUNED_WORK, TUNED_SAMPLES = 2**28, 256
 # densities up to which sparse kernels surely win; without vector instructions any product is faster
 CLEAR_DENSITY = {torch.float32: 1 / 8, torch.float64: 1 / 8, torch.bfloat16: 1 / 64}
 CLEAR_DENSITY_SCALAR = 1 / 64
-# densities from which dense or AMX is taken without measuring, with so many samples at least
+# densities from which dense is taken without measuring, with so many samples at least
 RULED_DENSITY = {torch.float32: 3 / 4, torch.float64: 3 / 4, torch.bfloat16: 1 / 2}
 RULED_DENSITY_AMX = 1 / 8
 RULED_SAMPLES = 64
+# density and samples from which AMX is
+AMX_DENSITY, AMX_SAMPLES = 1 / 8, 4
 # a rival must need less than this share of the favourite's time
 MARGIN = 0.97
 
@@ -127,10 +129,14 @@ class Case(NamedTuple):
         return self.function.favourite(self.dtype)
 
     @property
-    def others(self) -> tuple[Method, ...]:
-        """The methods that the best sparse kernels race against where there is doubt."""
-        usable = amx.unavailable(self.dtype, self.pattern.block) is None
-        return (AMX, DENSE) if usable else (DENSE,)
+    def on_amx(self) -> bool:
+        """Whether AMX can compute it."""
+        return amx.unavailable(self.dtype, self.pattern.block) is None
+
+    @property
+    def ruled_amx(self) -> bool:
+        """Whether AMX surely is the fastest, or about as fast, where nothing is measured."""
+        return self.pattern.density >= AMX_DENSITY and self.samples >= AMX_SAMPLES and self.on_amx
 
     @property
     def clear_density(self) -> float:
@@ -224,7 +230,8 @@ def decide(case: Case, threads: int, arguments: Arguments) -> Decision[Method]:
         method = DENSE if _mode == "dense" else case.favourite
         return Decision(method, f"planner.use({_mode!r})")
     if case.work < LEAST_WORK:
-        return Decision(case.favourite, f"less than {LEAST_WORK:,} multiplications: not measured")
+        method = AMX if case.ruled_amx else case.favourite
+        return Decision(method, f"less than {LEAST_WORK:,} multiplications: not measured")
     if torch.are_deterministic_algorithms_enabled():
         return _ruled(case)
     case.function.prepare(case.pattern)
@@ -234,20 +241,26 @@ def decide(case: Case, threads: int, arguments: Arguments) -> Decision[Method]:
             f"density at most 1/{1 / case.clear_density:g}: sparse wins in {dtype_name(case.dtype)}"
         )
         return Decision(best, reason, tuning)
-    seconds = _measured(case, threads, [best, *case.others], arguments)
+    others = [AMX, DENSE] if case.on_amx else [DENSE]
+    seconds = _measured(case, threads, [best, *others], arguments)
     return Decision(winner(seconds), f"measured with {_count(threads)}", tuning, seconds)
 
 
 def _ruled(case: Case) -> Decision[Method]:
     """Choose without measuring, alike on all processors that have AMX and on all that do not."""
+    if case.ruled_amx:
+        return Decision(
+            AMX,
+            f"deterministic algorithms: amx from density {AMX_DENSITY:g} and {AMX_SAMPLES} "
+            f"samples, not measured",
+        )
     limit = RULED_DENSITY[case.dtype]
     if case.dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported():
         limit = RULED_DENSITY_AMX
-    other = case.others[0]
-    wins = case.pattern.density >= limit and case.samples >= RULED_SAMPLES
+    dense = case.pattern.density >= limit and case.samples >= RULED_SAMPLES
     return Decision(
-        other if wins else case.favourite,
-        f"deterministic algorithms: {other} from density {limit:g} and {RULED_SAMPLES} samples, "
+        DENSE if dense else case.favourite,
+        f"deterministic algorithms: dense from density {limit:g} and {RULED_SAMPLES} samples, "
         f"not measured",
     )
 

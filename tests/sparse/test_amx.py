@@ -158,14 +158,21 @@ def test_amx_races_where_there_is_doubt(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.usefixtures("usable")
-def test_deterministic_algorithms_take_amx_for_dense(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+def test_amx_takes_little_work_unless_it_is_sparse_or_of_few_samples() -> None:
+    assert decide(BF16, 1 / 8, batch=16).method is AMX
+    assert decide(BF16, 1 / 16, batch=16).method == Method(cpu.active_instruction_set())
+    assert decide(BF16, 1 / 8, batch=2).method == Method(cpu.active_instruction_set())
+    assert decide(torch.float32, 1 / 8, batch=16).method == Method(cpu.active_instruction_set())
+
+
+@pytest.mark.usefixtures("usable")
+def test_deterministic_algorithms_take_amx_for_dense() -> None:
     torch.use_deterministic_algorithms(True)
     try:
         decision = decide(BF16, 1 / 8, batch=1024)
         assert decision.method is AMX
         assert decision.reason == (
-            "deterministic algorithms: amx from density 0.125 and 64 samples, not measured"
+            "deterministic algorithms: amx from density 0.125 and 4 samples, not measured"
         )
         assert decide(torch.float32, 1.0, batch=1024).method is DENSE
     finally:
