@@ -84,7 +84,8 @@ void multiply_kept(const Panels& streamed, Range panels, Prepare prepare, Use fi
     const int64_t count = smaller(chunk, steps - step);
     const BFloat16* kept = prepare(step, count);
     for (int64_t panel = panels.first; panel < panels.last; panel++) {
-      Sums& own = sums[panel - panels.first];
+      // those of a single chunk leave L1 at once
+      Sums& own = sums[chunk < steps ? panel - panels.first : 0];
       multiply_streamed<streams_a>(kept, streamed.at(panel, step), streamed.width(panel), count,
                                    step > 0, own);
       if (step + count == steps) finish(panel, own);
