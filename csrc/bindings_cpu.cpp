@@ -7,6 +7,7 @@
 #include <string>
 
 #include "cpu/dense.h"
+#include "cpu/masked.h"
 #include "cpu/plan.h"
 
 namespace py = pybind11;
@@ -37,6 +38,31 @@ dnc::Places places(const IndexArray& sources, int64_t columns, int64_t row_block
                    int64_t column_block, int64_t item_bytes) {
   return {sources.data(), sources.shape(0), sources.shape(1), columns,
           row_block,      column_block,     item_bytes};
+}
+
+std::unique_ptr<dnc::Masks> make_masks(const IndexArray& sources, int64_t columns,
+                                       int64_t row_block, int64_t column_block) {
+  if (!dnc::Masks::serves(row_block, column_block)) {
+    throw std::invalid_argument("blocks of " + std::to_string(row_block) + " x " +
+                                std::to_string(column_block) +
+                                " would straddle masks of 32 columns");
+  }
+  return std::make_unique<dnc::Masks>(sources.data(), sources.shape(0), sources.shape(1), columns,
+                                      row_block, column_block);
+}
+
+// The kernels for AMX, or why there are none.
+const dnc::MaskedKernels& amx_kernels() {
+  if (const char* reason = dnc::amx_unavailable()) throw std::runtime_error(reason);
+  return *dnc::amx_kernels();
+}
+
+void require_moves(const dnc::Masks& masks, int64_t item_bytes) {
+  if (const char* reason = dnc::vbmi2_unavailable()) throw std::runtime_error(reason);
+  if (masks.by_runs() || (item_bytes != 2 && item_bytes != 4)) {
+    throw std::invalid_argument(
+        "masks move numbers of 2 or 4 bytes, of one right neuron per block");
+  }
 }
 
 py::list instruction_sets() {
@@ -123,4 +149,56 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
                            matrix(grad_x, n_in, 1), reinterpret_cast<void*>(grad_weight),
                            reinterpret_cast<void*>(grad_bias), batch, threads);
            });
+  m.def("amx_unavailable", &dnc::amx_unavailable);
+  m.def("vbmi2_unavailable", &dnc::vbmi2_unavailable);
+  py::class_<dnc::Masks>(m, "Masks")
+      .def(py::init(&make_masks), py::arg("sources"), py::arg("columns"), py::arg("row_block"),
+           py::arg("column_block"))
+      .def_static("serves", &dnc::Masks::serves)
+      .def("scatter",
+           [](const dnc::Masks& masks, int64_t item_bytes, uintptr_t weight, uintptr_t dense,
+              int threads) {
+             require_moves(masks, item_bytes);
+             py::gil_scoped_release release;
+             dnc::scatter(masks, item_bytes, reinterpret_cast<const void*>(weight),
+                          reinterpret_cast<void*>(dense), threads);
+           })
+      .def("gather",
+           [](const dnc::Masks& masks, int64_t item_bytes, uintptr_t dense, uintptr_t weight,
+              int threads) {
+             require_moves(masks, item_bytes);
+             py::gil_scoped_release release;
+             dnc::gather(masks, item_bytes, reinterpret_cast<const void*>(dense),
+                         reinterpret_cast<void*>(weight), threads);
+           })
+      .def(
+          "forward",
+          [](const dnc::Masks& masks, uintptr_t x, int64_t x_batch, int64_t x_feature,
+             uintptr_t weight, uintptr_t bias, bool relu, uintptr_t y, int64_t batch, int threads) {
+            const dnc::MaskedKernels& kernels = amx_kernels();
+            py::gil_scoped_release release;
+            kernels.forward(masks, matrix(x, x_batch, x_feature),
+                            reinterpret_cast<const void*>(weight),
+                            {reinterpret_cast<const void*>(bias), relu}, reinterpret_cast<void*>(y),
+                            batch, threads);
+          })
+      .def("grad_input",
+           [](const dnc::Masks& masks, uintptr_t grad_y, int64_t grad_y_batch,
+              int64_t grad_y_feature, uintptr_t weight, uintptr_t grad_x, int64_t batch,
+              int threads) {
+             const dnc::MaskedKernels& kernels = amx_kernels();
+             py::gil_scoped_release release;
+             kernels.grad_input(masks, matrix(grad_y, grad_y_batch, grad_y_feature),
+                                reinterpret_cast<const void*>(weight),
+                                reinterpret_cast<void*>(grad_x), batch, threads);
+           })
+      .def("grad_weight", [](const dnc::Masks& masks, uintptr_t grad_y, int64_t grad_y_batch,
+                             int64_t grad_y_feature, uintptr_t x, int64_t x_batch,
+                             int64_t x_feature, uintptr_t grad, int64_t batch, int threads) {
+        const dnc::MaskedKernels& kernels = amx_kernels();
+        py::gil_scoped_release release;
+        kernels.grad_weight(masks, matrix(grad_y, grad_y_batch, grad_y_feature),
+                            matrix(x, x_batch, x_feature), reinterpret_cast<void*>(grad), batch,
+                            threads);
+      });
 }

@@ -144,6 +144,15 @@ PYBIND11_MODULE(_engine, m, py::mod_gil_not_used()) {
       .def("biases", &Engine::biases)
       .def_property_readonly("issues", &Engine::issues)
       .def_property_readonly("cycle_clocks", &Engine::cycle_clocks)
+      .def_property_readonly("saturation",
+                             [](const Engine& engine) {
+                               py::list found;
+                               for (const Saturation& each : engine.saturation()) {
+                                 found.append(py::make_tuple(each.sums, each.products,
+                                                             each.partial_deltas, each.parameters));
+                               }
+                               return found;
+                             })
       .def("events", [](const Engine& engine, int64_t cycle) {
         const std::vector<Event> found = engine.events(cycle);
         py::array_t<int32_t> table({py::ssize_t(found.size()), py::ssize_t(7)});

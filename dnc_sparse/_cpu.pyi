@@ -110,3 +110,56 @@ class Plan:
         threads: int,
         /,
     ) -> None: ...
+
+def amx_unavailable() -> str | None: ...
+def vbmi2_unavailable() -> str | None: ...
+
+class Masks:
+    def __init__(
+        self,
+        sources: NDArray[np.int32],
+        columns: int,
+        row_block: int,
+        column_block: int,
+    ) -> None: ...
+    @staticmethod
+    def serves(row_block: int, column_block: int, /) -> bool: ...
+    def scatter(self, item_bytes: int, weight: int, dense: int, threads: int, /) -> None: ...
+    def gather(self, item_bytes: int, dense: int, weight: int, threads: int, /) -> None: ...
+    def forward(
+        self,
+        x: int,
+        x_batch: int,
+        x_feature: int,
+        weight: int,
+        bias: int,
+        relu: bool,
+        y: int,
+        batch: int,
+        threads: int,
+        /,
+    ) -> None: ...
+    def grad_input(
+        self,
+        grad_y: int,
+        grad_y_batch: int,
+        grad_y_feature: int,
+        weight: int,
+        grad_x: int,
+        batch: int,
+        threads: int,
+        /,
+    ) -> None: ...
+    def grad_weight(
+        self,
+        grad_y: int,
+        grad_y_batch: int,
+        grad_y_feature: int,
+        x: int,
+        x_batch: int,
+        x_feature: int,
+        grad: int,
+        batch: int,
+        threads: int,
+        /,
+    ) -> None: ...

@@ -89,4 +89,16 @@ void gather(const Places& places, const void* dense, void* weight, int threads) 
   move<false>(places, static_cast<char*>(weight), from, threads);
 }
 
+void scatter(const Masks& masks, int64_t item_bytes, const void* weight, void* dense, int threads) {
+  const int64_t bytes = masks.outputs() * masks.inputs() * item_bytes;
+  prefer_huge_pages(static_cast<char*>(dense), bytes);
+  vbmi2_moves()->scatter(masks, weight, dense, item_bytes, bytes < kSerialBytes ? 1 : threads);
+}
+
+void gather(const Masks& masks, int64_t item_bytes, const void* dense, void* weight, int threads) {
+  const int64_t bytes = masks.outputs() * masks.inputs() * item_bytes;
+  if (masks.has_empty_slots()) std::memset(weight, 0, size_t(masks.weights() * item_bytes));
+  vbmi2_moves()->gather(masks, dense, weight, item_bytes, bytes < kSerialBytes ? 1 : threads);
+}
+
 }  // namespace dnc

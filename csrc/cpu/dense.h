@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "masked.h"
+
 namespace dnc {
 
 // Where the edges of a junction lie in a dense [rows * row_block, columns * column_block] matrix of
@@ -17,5 +19,9 @@ struct Places {
 void scatter(const Places& places, const void* weight, void* dense, int threads);
 // Read them out of one, zeros into empty slots.
 void gather(const Places& places, const void* dense, void* weight, int threads);
+// The same by masks, for processors with AVX-512 VBMI2, numbers of 2 or 4 bytes, and one right
+// neuron per block row.
+void scatter(const Masks& masks, int64_t item_bytes, const void* weight, void* dense, int threads);
+void gather(const Masks& masks, int64_t item_bytes, const void* dense, void* weight, int threads);
 
 }  // namespace dnc

@@ -5,6 +5,7 @@
 // | Word     | int32_t where a product of two words fits it (16 bits and less), int64_t |
 // | fraction | fraction bits, F                                                         |
 // | floor    | clips a product before it is rounded; below every product if not wanted  |
+// | clipped  | gains 1 where the result is not the exact, rounded one                   |
 #pragma once
 
 #include <cstdint>
@@ -29,13 +30,24 @@ struct Arithmetic {
     return low > largest ? largest : low;
   }
 
-  [[gnu::always_inline]] Word add(Word a, Word b) const { return clip(a + b); }
+  [[gnu::always_inline]] Word add(Word a, Word b, Word& clipped) const {
+    const Word sum = clip(a + b);
+    clipped += sum != a + b;
+    return sum;
+  }
 
   [[gnu::always_inline]] Word multiply(Word a, Word b) const {
+    Word ignored = 0;
+    return multiply(a, b, ignored);
+  }
+
+  [[gnu::always_inline]] Word multiply(Word a, Word b, Word& clipped) const {
     const Word product = a * b;
     const Word half_bit = (product >> (fraction - 1)) & 1;
     const Word whole = product >> fraction;
-    return clip((whole < floor ? floor : whole) + half_bit);
+    const Word word = clip((whole < floor ? floor : whole) + half_bit);
+    clipped += word != whole + half_bit;
+    return word;
   }
 
   // -eta * delta for learning-rate code `code`

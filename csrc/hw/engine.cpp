@@ -42,6 +42,9 @@ class TypedEngine final : public Engine {
       chains_.push_back(
           i == 0 ? std::vector<int32_t>{}
                  : surviving_edges(junction, issues_[i], machine_.pipeline, machine_.policy));
+      const bool loses = machine_.policy == Policy::emulate && !issues_[i].hazards.empty();
+      partials_.push_back(loses ? partial_sums(junction, issues_[i], machine_.pipeline)
+                                : std::vector<PartialSum>{});
       const int64_t banks = activation_banks(int64_t(count), int64_t(i));
       activations_.emplace_back(banks, junction.n_in);
       slopes_.emplace_back(banks, i == 0 ? 0 : junction.n_in);
@@ -131,9 +134,12 @@ class TypedEngine final : public Engine {
       a = right.at(write_bank(cycle_, right.banks));
       slope = slopes_[i + 1].at(write_bank(cycle_, right.banks));
     }
+    Word clipped = 0;
     for (size_t n = 0; n < sums_[i].size(); n++) {
-      look_up(machine_.tables[i], number_.clip(sums_[i][n] + biases_[i][n]), a[n], slope[n]);
+      const Word s = number_.add(sums_[i][n], biases_[i][n], clipped);
+      look_up(machine_.tables[i], s, a[n], slope[n]);
     }
+    saturation_[i].sums += clipped;
   }
 
   void look_up(const ActivationTable& table, Word s, Word& a, Word& slope) const {
@@ -157,9 +163,24 @@ class TypedEngine final : public Engine {
 
   void back_propagate(size_t i) {
     Banks<Word>& slopes = slopes_[i];
+    Saturation& saturation = saturation_[i];
+    const int64_t before = saturation.partial_deltas;
     kernels_.back_propagate(tables(i), number_, weights_[i].data(),
                             slopes.at(update_bank(cycle_, slopes.banks)), used_deltas(i),
-                            buffers_[i].data(), deltas_[i - 1].at(delta_write_bank(cycle_)));
+                            buffers_[i].data(), deltas_[i - 1].at(delta_write_bank(cycle_)),
+                            saturation);
+    // the adders clip sums that are lost later, too
+    if (!partials_[i].empty()) saturation.partial_deltas = before + clipped_partials(i);
+  }
+
+  int64_t clipped_partials(size_t i) {
+    Word clipped = 0;
+    // the entry behind the edges stays 0: a sum that adds to none
+    partial_.assign(buffers_[i].size(), 0);
+    for (const PartialSum& sum : partials_[i]) {
+      partial_[sum.edge] = number_.add(partial_[sum.found], buffers_[i][sum.edge], clipped);
+    }
+    return clipped;
   }
 
   void update(size_t i) {
@@ -168,13 +189,15 @@ class TypedEngine final : public Engine {
     if (code == 0) return;
     const Word* delta = used_deltas(i);
     Word* step = sums_[i].data();
+    Word clipped = 0;
     for (size_t n = 0; n < sums_[i].size(); n++) {
       step[n] = number_.step(delta[n], code);
-      biases_[i][n] = number_.add(biases_[i][n], step[n]);
+      biases_[i][n] = number_.add(biases_[i][n], step[n], clipped);
     }
+    saturation_[i].parameters += clipped;
     Banks<Word>& left = activations_[i];
     kernels_.update(tables(i), number_, step, left.at(update_bank(cycle_, left.banks)),
-                    weights_[i].data());
+                    weights_[i].data(), saturation_[i]);
   }
 
   Word* used_deltas(size_t i) { return deltas_[i].at(1 - delta_write_bank(cycle_)); }
@@ -231,6 +254,9 @@ class TypedEngine final : public Engine {
   int64_t cycle_ = 0;
   std::vector<std::vector<Word>> weights_, biases_, buffers_, sums_;
   std::vector<std::vector<int32_t>> begins_, chains_;
+  // of junctions that lose some
+  std::vector<std::vector<PartialSum>> partials_;
+  std::vector<Word> partial_;
   // of layer i, to the left of junction i (from 0); deltas of the layer to its right
   std::vector<Banks<Word>> activations_, slopes_, deltas_;
   // the slopes of the outputs are never read
@@ -241,7 +267,7 @@ class TypedEngine final : public Engine {
 
 }  // namespace
 
-Engine::Engine(const Machine& machine) : machine_(machine) {
+Engine::Engine(const Machine& machine) : machine_(machine), saturation_(machine.junctions.size()) {
   for (size_t i = 0; i < machine.junctions.size(); i++) {
     issues_.push_back(
         make_issue(machine.junctions[i], machine.pipeline, i > 0, machine.policy == Policy::stall));

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "issue.h"
+#include "saturation.h"
 
 namespace dnc::hw {
 
@@ -59,6 +60,8 @@ class Engine {
   virtual std::vector<int64_t> biases(size_t junction) const = 0;
 
   const std::vector<Issue>& issues() const { return issues_; }
+  // per junction, since the start
+  const std::vector<Saturation>& saturation() const { return saturation_; }
   int64_t cycle_clocks() const;
   // accesses of the memory ports in junction cycle `cycle`, unordered
   std::vector<Event> events(int64_t cycle) const;
@@ -68,6 +71,7 @@ class Engine {
 
   Machine machine_;
   std::vector<Issue> issues_;
+  std::vector<Saturation> saturation_;
 };
 
 // weights: [edges] and biases: [n_out] per junction; isa: position in kInstructionSets

@@ -11,6 +11,12 @@ namespace {
 // clocks from a step's issue to the first issue that sees its writes, beyond the pipeline
 constexpr int64_t kFlush = 2;
 
+// An edge, and when it reads its partial delta.
+struct Touch {
+  int64_t clock;
+  int32_t edge;
+};
+
 // The edges of a row by turn: the n-th read of a memory has turn n.
 std::vector<std::vector<int32_t>> turns(const Junction& junction, int64_t row,
                                         std::vector<Clash>& clashes) {
@@ -75,10 +81,6 @@ Issue make_issue(const Junction& junction, int64_t pipeline, bool accumulates, b
 
 std::vector<int32_t> surviving_edges(const Junction& junction, const Issue& issue, int64_t pipeline,
                                      Policy policy) {
-  struct Touch {
-    int64_t clock;
-    int32_t edge;
-  };
   std::vector<std::vector<Touch>> touches(static_cast<size_t>(junction.n_in));
   for (const Step& step : issue.steps) {
     for (const int32_t e : step.edges) touches[junction.left[e]].push_back({step.clock, e});
@@ -102,6 +104,23 @@ std::vector<int32_t> surviving_edges(const Junction& junction, const Issue& issu
     for (size_t q = 0; q < touches[n].size(); q++) chain[q * n_in + n] = touches[n][q].edge;
   }
   return chain;
+}
+
+std::vector<PartialSum> partial_sums(const Junction& junction, const Issue& issue,
+                                     int64_t pipeline) {
+  std::vector<PartialSum> sums;
+  std::vector<std::vector<Touch>> writes(static_cast<size_t>(junction.n_in));
+  for (const Step& step : issue.steps) {
+    for (const int32_t e : step.edges) {
+      auto& before = writes[junction.left[e]];
+      auto seen = before.rbegin();
+      while (seen != before.rend() && step.clock - seen->clock < pipeline + kFlush) ++seen;
+      const bool first = seen == before.rend();
+      sums.push_back({e, first ? static_cast<int32_t>(junction.edges()) : seen->edge});
+      before.push_back({step.clock, e});
+    }
+  }
+  return sums;
 }
 
 }  // namespace dnc::hw

@@ -52,4 +52,12 @@ Issue make_issue(const Junction& junction, int64_t pipeline, bool accumulates, b
 std::vector<int32_t> surviving_edges(const Junction& junction, const Issue& issue, int64_t pipeline,
                                      Policy policy);
 
+// The sums of partial deltas under `emulate`, lost ones included, in the order of their issue: an
+// edge and the one whose sum it adds to, `edges` for none.
+struct PartialSum {
+  int32_t edge, found;
+};
+std::vector<PartialSum> partial_sums(const Junction& junction, const Issue& issue,
+                                     int64_t pipeline);
+
 }  // namespace dnc::hw

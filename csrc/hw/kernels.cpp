@@ -26,15 +26,17 @@ template <class Word>
 void back_propagate(const Tables& tables, const Arithmetic<Word>& arithmetic,
                     const Word* __restrict weight, const Word* __restrict slope,
                     const Word* __restrict delta, Word* __restrict buffer,
-                    Word* __restrict left_delta) {
+                    Word* __restrict left_delta, Saturation& saturation) {
   // a copy, which no store can change
   const Arithmetic<Word> number = arithmetic;
   const int32_t* __restrict left = tables.left;
+  Word clipped_products = 0, clipped_sums = 0;
   for (int64_t right = 0; right < tables.n_out; right++) {
     const Word its_delta = delta[right];
     const int32_t end = tables.begin[right + 1];
     for (int32_t e = tables.begin[right]; e < end; e++) {
-      buffer[e] = number.multiply(weight[e], number.multiply(slope[left[e]], its_delta));
+      const Word error = number.multiply(slope[left[e]], its_delta, clipped_products);
+      buffer[e] = number.multiply(weight[e], error, clipped_products);
     }
   }
   buffer[tables.edges] = 0;
@@ -42,26 +44,31 @@ void back_propagate(const Tables& tables, const Arithmetic<Word>& arithmetic,
   for (int64_t q = 0; q < tables.chain_length; q++) {
     const int32_t* __restrict edge = tables.chain + q * tables.n_in;
     for (int64_t n = 0; n < tables.n_in; n++) {
-      left_delta[n] = number.add(left_delta[n], buffer[edge[n]]);
+      left_delta[n] = number.add(left_delta[n], buffer[edge[n]], clipped_sums);
     }
   }
+  saturation.products += clipped_products;
+  saturation.partial_deltas += clipped_sums;
 }
 
 template <class Word>
 void update(const Tables& tables, const Arithmetic<Word>& arithmetic, const Word* __restrict step,
-            const Word* __restrict activation, Word* __restrict weight) {
+            const Word* __restrict activation, Word* __restrict weight, Saturation& saturation) {
   // a copy, which no store can change
   const Arithmetic<Word> number = arithmetic;
   const int32_t* __restrict left = tables.left;
+  Word clipped = 0;
   for (int64_t right = 0; right < tables.n_out; right++) {
     const Word its_step = step[right];
     // adding products with 0 changes nothing, and most steps round to 0 once trained
     if (its_step == 0) continue;
     const int32_t end = tables.begin[right + 1];
     for (int32_t e = tables.begin[right]; e < end; e++) {
-      weight[e] = number.add(weight[e], number.multiply(its_step, activation[left[e]]));
+      const Word change = number.multiply(its_step, activation[left[e]]);
+      weight[e] = number.add(weight[e], change, clipped);
     }
   }
+  saturation.parameters += clipped;
 }
 
 template <class Word>

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "arithmetic.hpp"
+#include "saturation.h"
 
 namespace dnc::hw {
 
@@ -28,10 +29,11 @@ struct Kernels {
                        const Word* activation, Word* buffer, Word* sums);
   // left_delta[left] = sum of weight * (slope * delta); buffer: [edges + 1]
   void (*back_propagate)(const Tables& tables, const Arithmetic<Word>& number, const Word* weight,
-                         const Word* slope, const Word* delta, Word* buffer, Word* left_delta);
+                         const Word* slope, const Word* delta, Word* buffer, Word* left_delta,
+                         Saturation& saturation);
   // weight += step * activation, where step is -eta * delta of each right neuron
   void (*update)(const Tables& tables, const Arithmetic<Word>& number, const Word* step,
-                 const Word* activation, Word* weight);
+                 const Word* activation, Word* weight, Saturation& saturation);
 };
 
 struct InstructionSet {

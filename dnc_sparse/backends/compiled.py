@@ -1,4 +1,4 @@
-"""What backends share: finding a compiled module, and tensors as kernels read them."""
+"""What backends share: compiled modules, a pattern's masks, and tensors as kernels read them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from importlib import import_module
 from types import ModuleType
 
 from torch import Tensor
+
+from dnc_sparse.patterns import Pattern
 
 
 def load(name: str) -> ModuleType | None:
@@ -16,6 +18,16 @@ def load(name: str) -> ModuleType | None:
         if error.name != name:
             raise
         return None
+
+
+def masks(pattern: Pattern):  # type: ignore[no-untyped-def]
+    """Return one bit per pair of neurons, for the kernels that expand weights by them."""
+    return pattern.plan(
+        "masks",
+        lambda: import_module("dnc_sparse._cpu").Masks(
+            pattern.sources, pattern.columns, *pattern.block
+        ),
+    )
 
 
 def plain(tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Compiled kernels for the CPU, or dense arithmetic where the planner found it faster.
+"""Compiled kernels for the CPU, or AMX or dense arithmetic where the planner found it faster.
 
 Activations may have any strides; results are contiguous. The kernels keep sums in float32 (float64
 for float64), in an order that does not depend on the number of threads, which is torch's.
@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dnc_sparse.backends import dense, planner
+from dnc_sparse.backends import amx, dense, planner
 from dnc_sparse.backends.compiled import load, packed, plain
-from dnc_sparse.backends.planner import DENSE, Function, Method
+from dnc_sparse.backends.planner import AMX, DENSE, Function, Method
 from dnc_sparse.patterns import Pattern
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
@@ -117,7 +117,7 @@ def backward(
     for_input, for_weight = (grad_y, weight, pattern), (grad_y, x, pattern)
     by_input = _method(GRAD_INPUT, pattern, threads, for_input)
     by_weight = _method(GRAD_WEIGHT, pattern, threads, for_weight)
-    if by_input is not DENSE and by_weight is not DENSE:
+    if not {by_input, by_weight} & {AMX, DENSE}:
         return _backward(by_input, by_weight, threads, grad_y, x, weight, pattern, bias)
     if by_input is DENSE and by_weight is DENSE:
         return dense.backward(grad_y, x, weight, pattern, bias)
@@ -272,11 +272,19 @@ def _dtype(dtype: torch.dtype) -> object:
     return getattr(_module().DType, DTYPES[dtype])
 
 
-FORWARD = Function("forward", _forward, dense.forward, _plan, (32, 64, 128, 256), rivals)
+FORWARD = Function(
+    "forward", _forward, dense.forward, amx.forward, _plan, (32, 64, 128, 256), rivals
+)
 GRAD_INPUT = Function(
-    "grad_input", _grad_input, dense.grad_input, _plan, (32, 64, 128, 256), rivals
+    "grad_input", _grad_input, dense.grad_input, amx.grad_input, _plan, (32, 64, 128, 256), rivals
 )
 GRAD_WEIGHT = Function(
-    "grad_weight", _grad_weight, dense.grad_weight, _plan, (64, 128, 256, 512), rivals
+    "grad_weight",
+    _grad_weight,
+    dense.grad_weight,
+    amx.grad_weight,
+    _plan,
+    (64, 128, 256, 512),
+    rivals,
 )
 FUNCTIONS = (FORWARD, GRAD_INPUT, GRAD_WEIGHT)

@@ -15,8 +15,11 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from dnc_sparse.backends.compiled import packed
+from dnc_sparse.backends.compiled import masks, packed
 from dnc_sparse.patterns import Pattern
+
+# density from which moving all cells by masks is faster than moving each edge
+MASKED_DENSITY = 1 / 4
 
 
 def forward(
@@ -51,19 +54,33 @@ def _scattered(weight: Tensor, pattern: Pattern) -> Tensor:
     """Write the edges' weights into a dense matrix, ignoring empty slots: [n_out, n_in]."""
     weight = packed(weight)
     dense = weight.new_empty(pattern.n_out, pattern.n_in)
-    _compiled().scatter(
-        *_places(pattern, weight), weight.data_ptr(), dense.data_ptr(), torch.get_num_threads()
-    )
+    moved = weight.data_ptr(), dense.data_ptr(), torch.get_num_threads()
+    if _masked(pattern, weight):
+        masks(pattern).scatter(weight.element_size(), *moved)
+    else:
+        _compiled().scatter(*_places(pattern, weight), *moved)
     return dense
 
 
 def _gathered(dense: Tensor, pattern: Pattern) -> Tensor:
     """Read the edges' entries of a contiguous matrix, zero in empty slots: as `grad_weight`."""
     grad = dense.new_empty(pattern.weight_shape)
-    _compiled().gather(
-        *_places(pattern, dense), dense.data_ptr(), grad.data_ptr(), torch.get_num_threads()
-    )
+    moved = dense.data_ptr(), grad.data_ptr(), torch.get_num_threads()
+    if _masked(pattern, dense):
+        masks(pattern).gather(dense.element_size(), *moved)
+    else:
+        _compiled().gather(*_places(pattern, dense), *moved)
     return grad
+
+
+def _masked(pattern: Pattern, tensor: Tensor) -> bool:
+    """Whether numbers are moved by masks: where weights of a neuron lie side by side."""
+    return (
+        pattern.block[0] == 1
+        and pattern.density >= MASKED_DENSITY
+        and tensor.element_size() in (2, 4)
+        and _compiled().vbmi2_unavailable() is None
+    )
 
 
 def _places(pattern: Pattern, tensor: Tensor):  # type: ignore[no-untyped-def]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dnc_sparse.backends import cpu, gpu
-from dnc_sparse.backends.planner import DENSE, Case, Decision, Method, decide
+from dnc_sparse.backends.planner import AMX, DENSE, Case, Decision, Method, decide
 from dnc_sparse.patterns import Pattern
 
 
@@ -114,7 +114,7 @@ def _calls(
 
 def _method(decision: Decision[Any]) -> str:
     method = decision.method
-    if not isinstance(method, Method) or method == DENSE:
+    if not isinstance(method, Method) or method in (AMX, DENSE):
         return str(method)
     samples = f", {method.samples} samples a tile" if method.samples else ""
     return f"sparse, {method.instruction_set}{samples}"
@@ -126,7 +126,10 @@ def _times(decision: Decision[Any]) -> list[tuple[str, str]]:
         (title, ", ".join(f"{m} {s * 1e6:,.0f}" for m, s in sorted(found.items(), key=_seconds)))
         for title, found in (
             ("one thread, sparse kernels", decision.tuning),
-            ("all threads, best and dense" if decision.tuning else "all methods", decision.seconds),
+            (
+                "all threads, best of each method" if decision.tuning else "all methods",
+                decision.seconds,
+            ),
         )
         if found
     ]

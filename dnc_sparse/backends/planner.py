@@ -1,4 +1,4 @@
-"""Which method computes a function of a junction: a sparse kernel, in one of its shapes, or dense.
+"""Which method computes a function of a junction: a sparse kernel in one of its shapes, or another.
 
 Rules come first and settle most cases: little work, and densities at which sparse kernels surely
 win. Only where there is doubt are methods timed, once per case and machine, on the tensors of the
@@ -6,7 +6,8 @@ call that asked; `measurements` keeps what was found. docs/planner.md tells it t
 
 | name    | meaning                                                                  |
 |---------|--------------------------------------------------------------------------|
-| method  | kernels of an instruction set with so many samples per tile, or dense    |
+| method  | kernels of an instruction set with so many samples per tile, AMX, or     |
+|         | dense                                                                    |
 | samples | samples per packed tile; 0 leaves them to the kernels' own rule          |
 | case    | what a choice depends on: function, pattern, batch, dtype                |
 | work    | multiplications: edges, or all pairs if narrow, times samples            |
@@ -25,7 +26,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args
 import torch
 from torch import Tensor
 
-from dnc_sparse.backends import measurements
+from dnc_sparse.backends import amx, measurements
 from dnc_sparse.backends.race import race
 from dnc_sparse.patterns import Pattern
 
@@ -45,12 +46,14 @@ CLEAR_DENSITY_SCALAR = 1 / 64
 RULED_DENSITY = {torch.float32: 3 / 4, torch.float64: 3 / 4, torch.bfloat16: 1 / 2}
 RULED_DENSITY_AMX = 1 / 8
 RULED_SAMPLES = 64
+# density and samples from which AMX is
+AMX_DENSITY, AMX_SAMPLES = 1 / 8, 4
 # a rival must need less than this share of the favourite's time
 MARGIN = 0.97
 
 
 class Method(NamedTuple):
-    """Kernels of an instruction set with `samples` per packed tile, or dense arithmetic."""
+    """Kernels of an instruction set with `samples` per packed tile, or `AMX`, or `DENSE`."""
 
     instruction_set: str
     samples: int = 0
@@ -60,15 +63,17 @@ class Method(NamedTuple):
 
 
 DENSE = Method("dense")
+# weights expanded to tiles of the processor's matrix unit
+AMX = Method("amx")
 _kernels = cache(Method)
 Seconds = Mapping[Method, float]
 
 
 @dataclass(frozen=True)
 class Function:
-    """One of a junction's three functions, as sparse kernels and as dense arithmetic do it.
+    """One of a junction's three functions, as sparse kernels, dense arithmetic and AMX do it.
 
-    `sparse` takes a method and a number of threads before the arguments that both take; `prepare`
+    `sparse` takes a method and a number of threads before the arguments that all take; `prepare`
     does what it does once per pattern. `samples` are the tiles worth trying, `instruction_sets`
     those worth trying in a dtype, the favourite first.
     """
@@ -76,6 +81,7 @@ class Function:
     name: str
     sparse: Callable[..., Tensor]
     dense: Callable[..., Tensor]
+    amx: Callable[..., Tensor]
     prepare: Callable[[Pattern], object]
     samples: tuple[int, ...]
     instruction_sets: Callable[[torch.dtype], tuple[str, ...]]
@@ -86,9 +92,11 @@ class Function:
 
     def compute(self, method: Method, threads: int, arguments: Arguments) -> Tensor:
         """Return the function's value by a method."""
-        return (
-            self.dense(*arguments) if method is DENSE else self.sparse(method, threads, *arguments)
-        )
+        if method is DENSE:
+            return self.dense(*arguments)
+        if method is AMX:
+            return self.amx(*arguments)
+        return self.sparse(method, threads, *arguments)
 
 
 class Case(NamedTuple):
@@ -121,6 +129,16 @@ class Case(NamedTuple):
         return self.function.favourite(self.dtype)
 
     @property
+    def on_amx(self) -> bool:
+        """Whether AMX can compute it."""
+        return amx.unavailable(self.dtype, self.pattern.block) is None
+
+    @property
+    def ruled_amx(self) -> bool:
+        """Whether AMX surely is the fastest, or about as fast, where nothing is measured."""
+        return self.pattern.density >= AMX_DENSITY and self.samples >= AMX_SAMPLES and self.on_amx
+
+    @property
     def clear_density(self) -> float:
         """Density up to which sparse kernels surely win; 0 where there is none."""
         if self.narrow:
@@ -147,7 +165,7 @@ class Decision(Generic[M]):
     """A method, why it was chosen, and the seconds of those that were timed.
 
     `seconds` holds those of the methods that raced in the end; on the CPU, `tuning` those of the
-    sparse kernels with one thread, of which only the best raced dense arithmetic.
+    sparse kernels with one thread, of which only the best raced the other methods.
     """
 
     method: M
@@ -212,7 +230,8 @@ def decide(case: Case, threads: int, arguments: Arguments) -> Decision[Method]:
         method = DENSE if _mode == "dense" else case.favourite
         return Decision(method, f"planner.use({_mode!r})")
     if case.work < LEAST_WORK:
-        return Decision(case.favourite, f"less than {LEAST_WORK:,} multiplications: not measured")
+        method = AMX if case.ruled_amx else case.favourite
+        return Decision(method, f"less than {LEAST_WORK:,} multiplications: not measured")
     if torch.are_deterministic_algorithms_enabled():
         return _ruled(case)
     case.function.prepare(case.pattern)
@@ -222,12 +241,19 @@ def decide(case: Case, threads: int, arguments: Arguments) -> Decision[Method]:
             f"density at most 1/{1 / case.clear_density:g}: sparse wins in {dtype_name(case.dtype)}"
         )
         return Decision(best, reason, tuning)
-    seconds = _measured(case, threads, [best, DENSE], arguments)
+    others = [AMX, DENSE] if case.on_amx else [DENSE]
+    seconds = _measured(case, threads, [best, *others], arguments)
     return Decision(winner(seconds), f"measured with {_count(threads)}", tuning, seconds)
 
 
 def _ruled(case: Case) -> Decision[Method]:
     """Choose without measuring, alike on all processors that have AMX and on all that do not."""
+    if case.ruled_amx:
+        return Decision(
+            AMX,
+            f"deterministic algorithms: amx from density {AMX_DENSITY:g} and {AMX_SAMPLES} "
+            f"samples, not measured",
+        )
     limit = RULED_DENSITY[case.dtype]
     if case.dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported():
         limit = RULED_DENSITY_AMX

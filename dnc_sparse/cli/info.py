@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dnc_sparse import machine
-from dnc_sparse.backends import BACKENDS, cpu, openmp
+from dnc_sparse.backends import BACKENDS, amx, cpu, openmp
 from dnc_sparse.cli import options
 from dnc_sparse.data import available
 
@@ -44,6 +44,7 @@ def collect(data_dir: Path | None) -> dict[str, Any]:
         "backends": backends,
         "instruction_sets": cpu.instruction_sets() if usable else {},
         "active_instruction_set": cpu.active_instruction_set() if usable else None,
+        "matrix_units": {"amx": amx.unavailable()} if usable else {},
         "openmp": [str(path) for path in loaded],
         "openmp_conflict": openmp.conflict(loaded),
         "data": [row._asdict() for row in available(data_dir)],
@@ -58,6 +59,7 @@ def show(record: dict[str, Any], console: Console) -> None:
     if record["instruction_sets"]:
         sets, active = record["instruction_sets"], record["active_instruction_set"]
         _print_reasons(console, "instruction sets of the cpu backend", sets, active)
+        _print_reasons(console, "matrix units, for bfloat16", record["matrix_units"])
     console.print("OpenMP runtimes loaded", style="bold")
     for path in record["openmp"] or ["none"]:
         console.print(f"  {path}", highlight=False, soft_wrap=True)

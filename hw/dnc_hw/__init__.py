@@ -18,6 +18,7 @@ from dnc_hw.parameters import initial_parameters, parameters_from, write_paramet
 from dnc_hw.presets import PRESETS, preset
 from dnc_hw.rates import OperationEnergy, activity_of, energy_of, rates_of
 from dnc_hw.resources import resources_of
+from dnc_hw.saturation import Saturation
 from dnc_hw.simulation import Report, as_pixels, simulate
 from dnc_hw.storage import stored_items, total_bits, total_words
 from dnc_hw.trace import Parameters, Trace
@@ -40,6 +41,7 @@ __all__ = [
     "Parameters",
     "Report",
     "RowClash",
+    "Saturation",
     "Trace",
     "activity_of",
     "as_pixels",

@@ -17,10 +17,11 @@ pattern = {kind = 2, dither = false, seed = 0}  # instead of the published inter
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from itertools import pairwise
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,12 @@ from dnc_hw.devices import Device, device
 from dnc_hw.fixed_point import FixedPoint
 from dnc_hw.learning_rate import LearningRate
 from dnc_hw.machine import Machine
-from dnc_hw.presets import preset
+from dnc_hw.presets import sizes_of
 from dnc_sparse.patterns import clash_free
 
 _SHAPE = ("layers", "fan_out", "lanes", "number")
 _OPTIONS = tuple(f.name for f in fields(Machine) if f.name not in ("orders", "number"))
+_PATTERN = ("kind", "dither", "seed")
 _KEYS = ("preset", *_SHAPE, *_OPTIONS, "starts", "pattern")
 
 
@@ -60,20 +62,17 @@ def machine_from(described: Mapping[str, Any]) -> Machine:
         if key in given:
             given[key] = build(given[key])
     name, drawn = given.pop("preset", None), given.pop("pattern", None)
-    if drawn is not None:
-        if name is not None or "starts" in given:
-            other = "preset" if name is not None else "starts"
-            raise ValueError(f"pattern and {other} both choose the edges; leave one out")
-        return _drawn(given, drawn)
     if name is not None:
-        return preset(name, **given)
+        given = {**sizes_of(name), **given}
     _check_present(given)
-    return Machine.from_sizes(**given)
+    if drawn is None:
+        return Machine.from_sizes(**given)
+    if "starts" in given:
+        raise ValueError("pattern and starts both choose the edges; leave one out")
+    return _drawn(given, drawn)
 
 
 def _drawn(given: dict[str, Any], choice: Mapping[str, Any]) -> Machine:
-    _check_keys("pattern", choice, ("kind", "dither", "seed"))
-    _check_present(given)
     layers, fan_out, lanes = given.pop("layers"), given.pop("fan_out"), given["lanes"]
     if not len(layers) - 1 == len(fan_out) == len(lanes):
         raise ValueError(
@@ -108,7 +107,47 @@ def _device(given: Any) -> Any:
     return device(given) if isinstance(given, str) else _table("device", given, Device)
 
 
-_PARTS: dict[str, Callable[[Any], Any]] = {"number": _number, "rate": _rate, "device": _device}
+def _list(key: str) -> Callable[[Any], Any]:
+    def build(given: Any) -> Any:
+        if not isinstance(given, Sequence) or isinstance(given, str):
+            raise ValueError(
+                f"{key} must be a list of whole numbers, such as [4, 16], got {given!r}"
+            )
+        return given
+
+    return build
+
+
+def _clock(given: Any) -> Any:
+    if not isinstance(given, Real) or isinstance(given, bool):
+        raise ValueError(f"clock_mhz must be a number, got {given!r}")
+    return given
+
+
+def _choice(given: Any) -> Any:
+    if not isinstance(given, bool):
+        raise ValueError(f"winner_skips_last_clock must be true or false, got {given!r}")
+    return given
+
+
+def _pattern(given: Any) -> Any:
+    if not isinstance(given, Mapping):
+        raise ValueError(f"pattern must be a table of {', '.join(_PATTERN)}, got {given!r}")
+    _check_keys("pattern", given, _PATTERN)
+    return given
+
+
+_PARTS: dict[str, Callable[[Any], Any]] = {
+    "layers": _list("layers"),
+    "fan_out": _list("fan_out"),
+    "lanes": _list("lanes"),
+    "number": _number,
+    "rate": _rate,
+    "device": _device,
+    "clock_mhz": _clock,
+    "winner_skips_last_clock": _choice,
+    "pattern": _pattern,
+}
 
 
 def _table(key: str, given: Any, build: Callable[..., Any]) -> Any:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from dnc_hw.presets import PRESETS
+from dnc_hw.presets import PRESETS, sizes_of
 from dnc_sparse.patterns import feasible_densities
 
 # the interleaver of the release, whose start addresses are all zero, or kinds of clash-free pattern
@@ -24,7 +23,7 @@ def describe(machine: str) -> dict[str, Any]:
     that is not there.
     """
     if not machine.endswith(".toml"):
-        return _preset(machine)
+        return sizes_of(machine)
     path = Path(machine)
     if not path.is_file():
         raise FileNotFoundError(
@@ -36,7 +35,7 @@ def describe(machine: str) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{machine}: {error}") from error
     name = described.pop("preset", None)
-    return described if name is None else {**_preset(str(name)), **described}
+    return described if name is None else {**sizes_of(str(name)), **described}
 
 
 def with_kind(described: Mapping[str, Any], kind: str, seed: int = 0) -> dict[str, Any]:
@@ -63,20 +62,3 @@ def nearest_fan_out(layers: list[int] | tuple[int, ...], density: float) -> tupl
         round(min(feasible_densities(*sizes), key=lambda d: abs(d - density)) * sizes[1])
         for sizes in pairwise(layers)
     )
-
-
-def _preset(name: str) -> dict[str, Any]:
-    if name not in PRESETS:
-        near = get_close_matches(name, PRESETS, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"unknown preset {name!r} (nearest: {near}); choose one of {', '.join(PRESETS)}, "
-            f"or the path of a .toml file"
-        )
-    chosen = PRESETS[name]
-    return {
-        "layers": chosen.layers,
-        "fan_out": chosen.fan_out,
-        "lanes": chosen.lanes,
-        "number": chosen.number,
-        "pipeline_clocks": chosen.pipeline_clocks,
-    }

@@ -14,6 +14,7 @@ from dnc_hw.activation import SigmoidTable
 from dnc_hw.events import Event
 from dnc_hw.fixed_point import Ints
 from dnc_hw.machine import Machine
+from dnc_hw.saturation import Saturation
 from dnc_hw.trace import Parameters, Pixels, Trace, check_run, empty_vectors
 
 # a machine under "reject" has no hazard, so no policy matters to it
@@ -76,6 +77,10 @@ class Engine:
             tuple(np.array(self.compiled.weights(i)) for i in count),
             tuple(np.array(self.compiled.biases(i)) for i in count),
         )
+
+    def saturation(self) -> tuple[Saturation, ...]:
+        """Return how often each junction's units clipped a result since the start."""
+        return tuple(Saturation(*counts) for counts in self.compiled.saturation)
 
     def events(self, first: int, cycles: int) -> NDArray[np.int32]:
         """Return the port accesses of junction cycles in the order of `events.as_table`."""

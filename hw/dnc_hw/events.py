@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dnc_hw.fixed_point import Ints
+
 
 class MemoryKind(IntEnum):
     """What a memory holds."""
@@ -49,6 +51,14 @@ class Event(NamedTuple):
     bank: int
     access: int
     step: int
+
+
+class Logged(NamedTuple):
+    """An event with the lanes accessed and the word at which each was: [lanes]."""
+
+    event: Event
+    lane: Ints
+    word: Ints
 
 
 def as_table(events: list[Event]) -> NDArray[np.int32]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +13,7 @@ from dnc_hw import schedule
 from dnc_hw.diagram import unit_name, units
 from dnc_hw.machine import Machine
 from dnc_hw.simulation import Report
+from dnc_hw.sweep import by_machine, mean
 from dnc_hw.validation import WINDOW, correct_in_window
 from dnc_sparse.bench.figures import check_matplotlib
 
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 FEW_TICKS = 8
-Result = dict[str, Any]
+Result = Mapping[str, Any]
 OPERATION_COLOURS = {"load": "#bbbbbb", "FF": "#4c9be8", "BP": "#f2a541", "UP": "#6abf69"}
 ACCURACY_LABELS = {
     "test_accuracy": "test split",
@@ -77,22 +78,25 @@ def save_schedule(machine: Machine, cycles: int, path: Path) -> None:
 
 
 def save_pareto(results: Sequence[Result], path: Path) -> None:
-    """Draw time per input against DSP and against LUT, coloured by accuracy, with the front."""
+    """Draw time per input against DSP and against LUT, with the front.
+
+    The colour is the accuracy, the mean over seeds; of machines at one place the best one shows.
+    """
     figure = _figure((11, 4.6))
     panels = figure.subplots(1, 2, sharey=True)
     columns = (("dsp", "DSP"), ("lut_estimate", "LUT (estimate)"))
-    shades = [100 * each["test_accuracy"] for each in results]
+    machines = pareto_points(results)
     for ax, (name, label) in zip(panels, columns, strict=True):
         for fits, marker in ((True, "o"), (False, "x")):
-            chosen = [n for n, each in enumerate(results) if each["fits"] == fits]
+            chosen = [(shade, each) for shade, each in machines if each["fits"] == fits]
             if not chosen:
                 continue
             drawn = ax.scatter(
-                [results[n][name] for n in chosen],
-                [results[n]["input_us"] for n in chosen],
-                c=[shades[n] for n in chosen],
-                vmin=min(shades),
-                vmax=max(shades),
+                [each[name] for _, each in chosen],
+                [each["input_us"] for _, each in chosen],
+                c=[shade for shade, _ in chosen],
+                vmin=machines[0][0],
+                vmax=machines[-1][0],
                 marker=marker,
                 label="fits" if fits else "does not fit",
             )
@@ -104,8 +108,17 @@ def save_pareto(results: Sequence[Result], path: Path) -> None:
         ax.grid(visible=True, which="both", alpha=0.2)
     panels[0].set_ylabel("time per training input, us")
     panels[0].legend(title=results[0]["device"])
-    figure.colorbar(drawn, ax=panels, label="accuracy on the test split, %")
+    figure.colorbar(drawn, ax=panels, label="accuracy on the test split, % (mean over seeds)")
     figure.savefig(path, dpi=150)
+
+
+def pareto_points(results: Sequence[Result]) -> list[tuple[float, Result]]:
+    """Return each machine's accuracy in percent, the mean over its seeds, and one of its results.
+
+    The most accurate come last, so that they are drawn over others at the same place.
+    """
+    found = [(100 * mean(group, "test_accuracy"), group[0]) for group in by_machine(results)]
+    return sorted(found, key=lambda point: point[0])
 
 
 def save_accuracy_by_format(results: Sequence[Result], path: Path) -> None:
@@ -174,9 +187,13 @@ def _with_means(ax: Axes, members: Sequence[Result], axis: str, column: str, nam
 def _log_ticks(ax: Axes, axis: Literal["x", "y"], values: set[float]) -> None:
     """Make an axis logarithmic, labelled at the values themselves where they are few."""
     ax.set(**{f"{axis}scale": "log"})
-    few = sorted(values) if len(values) <= FEW_TICKS else None
-    if few is not None:
+    if len(values) <= FEW_TICKS:
+        few = sorted(values)
         ax.set(**{f"{axis}ticks": few, f"{axis}ticklabels": [f"{value:,.4g}" for value in few]})
+    else:
+        ticker, scale = import_module("matplotlib.ticker"), getattr(ax, f"{axis}axis")
+        scale.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        scale.set_major_formatter(ticker.StrMethodFormatter("{x:,.10g}"))
     ax.tick_params(axis=axis, which="minor", label1On=False)
 
 

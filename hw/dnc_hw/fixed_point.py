@@ -19,6 +19,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dnc_sparse.patterns.pattern import whole
+
 Ints = NDArray[np.int64]
 
 MAX_WIDTH_BITS = 32
@@ -44,6 +46,8 @@ class FixedPoint:
     rounds_after_clip: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("integer_bits", "fraction_bits"):
+            whole(name, getattr(self, name))
         legal = self.integer_bits >= 1 and self.fraction_bits >= MIN_FRACTION_BITS
         if not legal or self.width_bits > MAX_WIDTH_BITS:
             raise ValueError(
@@ -86,13 +90,18 @@ class FixedPoint:
 
     def multiply(self, a: Ints, b: Ints) -> Ints:
         """Multiply words, clip, then round half up unless the product is already the largest."""
-        product = a * b
         if not self.rounds_after_clip:
-            return self.clip((product + (1 << (self.fraction_bits - 1))) >> self.fraction_bits)
+            return self.clip(self.exact_product(a, b))
+        product = a * b
         half_bit = (product >> (self.fraction_bits - 1)) & 1
         rounded: Ints = np.minimum(
             self.clip(product >> self.fraction_bits) + half_bit, self.largest
         )
+        return rounded
+
+    def exact_product(self, a: Ints, b: Ints) -> Ints:
+        """Multiply words and round half up, whatever the width."""
+        rounded: Ints = (a * b + (1 << (self.fraction_bits - 1))) >> self.fraction_bits
         return rounded
 
     def step(self, delta: Ints, code: int) -> Ints:

@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dnc_hw import datapath, schedule
+from dnc_hw import schedule
+from dnc_hw.datapath import Datapath
 from dnc_hw.events import Access, MemoryKind
 from dnc_hw.fixed_point import Ints
 from dnc_hw.issue import Step
@@ -73,6 +74,7 @@ class JunctionUnit:
     def __init__(self, machine: Machine, junction: int, left: Layer, right: Layer) -> None:
         order = machine.orders[junction]
         self._number = machine.number
+        self.datapath = Datapath(machine.number)
         self._order = order
         self._left, self._right = left, right
         self._steps = {step.clock: n for n, step in enumerate(machine.issues[junction].steps)}
@@ -176,23 +178,21 @@ class JunctionUnit:
 
     def _feed_forward(self, fetched: _Fetched) -> None:
         step = fetched.step
-        products = datapath.products(self._number, fetched.w, fetched.a_forward)
+        products = self.datapath.products(fetched.w, fetched.a_forward)
         np.add.at(self._sums, self._order.right[step.edges], products)
         if len(step.finishes):
-            s = self._number.clip(self._sums[step.finishes] + fetched.b)
+            s = self.datapath.sums(self._sums[step.finishes], fetched.b)
             self._sums[step.finishes] = 0
             a, slope = self._activation.look_up(s)
             self._register = _Activated(fetched.number, step.finishes, a, slope)
 
     def _update(self, when: tuple[int, int], fetched: _Fetched) -> None:
         step, n = fetched.step, fetched.number
-        w = datapath.updated_weights(
-            self._number, fetched.w, fetched.a_update, fetched.delta, self.code
-        )
+        w = self.datapath.updated_weights(fetched.w, fetched.a_update, fetched.delta, self.code)
         weight_at = self._edge_at[0][step.edges], self._edge_at[1][step.edges]
         self.weight.write(when, Access.write, 0, *weight_at, w, n)
         if len(step.finishes):
-            b = datapath.updated_biases(self._number, fetched.b, fetched.delta_finished, self.code)
+            b = self.datapath.updated_biases(fetched.b, fetched.delta_finished, self.code)
             at = self._bias_at[0][step.finishes], self._bias_at[1][step.finishes]
             self.bias.write(when, Access.write, 0, *at, b, n)
 
@@ -206,9 +206,7 @@ class JunctionUnit:
         if self._forwards:
             # the bypass: what was written since the read comes straight from the adder
             partial = left.delta.words[bank, *at]
-        summed = datapath.back_propagated(
-            self._number, fetched.w, fetched.slope, fetched.delta, partial
-        )
+        summed = self.datapath.back_propagated(fetched.w, fetched.slope, fetched.delta, partial)
         left.delta.write(when, Access.accumulate_write, bank, *at, summed, fetched.number)
 
     def _clear_deltas(self, when: tuple[int, int], fetched: _Fetched) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dnc_hw.events import Access, Event, MemoryKind
+from dnc_hw.events import Access, Event, Logged, MemoryKind
 from dnc_hw.fixed_point import Ints
 
 
@@ -30,14 +30,14 @@ class Memory:
         self.words: Ints = np.zeros((banks, lanes, depth_words), dtype=np.int64)
         self._clock = (-1, -1)
         self._uses: dict[int, int] = {}
-        self.log: list[Event] | None = None
+        self.log: list[Logged] | None = None
         self.accessed_words = 0
 
     def read(
         self, when: tuple[int, int], access: Access, bank: int, lane: Ints, word: Ints, step: int
     ) -> Ints:
         """Return a word of each lane."""
-        self._use_port(when, access, bank, len(lane), step)
+        self._use_port(when, access, bank, lane, word, step)
         read: Ints = self.words[bank, lane, word]
         return read
 
@@ -52,17 +52,18 @@ class Memory:
         step: int,
     ) -> None:
         """Store a word into each lane."""
-        self._use_port(when, access, bank, len(lane), step)
+        self._use_port(when, access, bank, lane, word, step)
         self.words[bank, lane, word] = values
 
     def _use_port(
-        self, when: tuple[int, int], access: Access, bank: int, lanes: int, step: int
+        self, when: tuple[int, int], access: Access, bank: int, lane: Ints, word: Ints, step: int
     ) -> None:
         if when != self._clock:
             self._clock = when
             self._uses.clear()
         uses = self._uses[bank] = self._uses.get(bank, 0) + 1
         assert uses <= self.ports, f"{self.kind.name} {self.place}, bank {bank}: no free port"
-        self.accessed_words += lanes
+        self.accessed_words += len(lane)
         if self.log is not None:
-            self.log.append(Event(*when, self.kind, self.place, bank, access, step))
+            event = Event(*when, self.kind, self.place, bank, access, step)
+            self.log.append(Logged(event, lane, word))

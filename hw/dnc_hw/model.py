@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from dnc_hw import schedule
-from dnc_hw.events import Access, Event, MemoryKind
+from dnc_hw.events import Access, Event, Logged, MemoryKind
 from dnc_hw.fixed_point import Ints
 from dnc_hw.junction_unit import JunctionUnit, Layer
 from dnc_hw.machine import Machine
 from dnc_hw.memory import Memory
+from dnc_hw.saturation import Saturation
 from dnc_hw.trace import (
     NO_LABEL,
     Parameters,
@@ -40,7 +41,7 @@ class _Travelling:
 class Model:
     """A machine with its contents, simulated clock by clock.
 
-    `events` collects the accesses of all ports where it is asked for.
+    `log` collects the accesses of all ports where it is asked for.
 
     Raises ValueError for parameters that do not fit the machine.
     """
@@ -51,7 +52,7 @@ class Model:
         parameters.check(machine)
         self.machine = machine
         self.cycle = 0
-        self.events: list[Event] = []
+        self.log: list[Logged] = []
         self._layers = _layers(machine)
         self._loads = _loads(machine)
         self._units = [
@@ -64,7 +65,7 @@ class Model:
             unit.set_parameters(weights, biases)
         if log_events:
             for memory in self.memories():
-                memory.log = self.events
+                memory.log = self.log
         oldest = schedule.training_latency_cycles(machine.junctions)
         self._inputs = deque([_Travelling()] * oldest, maxlen=oldest)
 
@@ -81,10 +82,19 @@ class Model:
                 self._record(vectors, n)
         return Trace(winners, clocks, vectors)
 
+    @property
+    def events(self) -> list[Event]:
+        """The logged accesses, without their addresses."""
+        return [each.event for each in self.log]
+
     def parameters(self) -> Parameters:
         """Return a copy of the weights and biases as they are now."""
         weights, biases = zip(*(unit.parameters() for unit in self._units), strict=True)
         return Parameters(weights, biases)
+
+    def saturation(self) -> tuple[Saturation, ...]:
+        """Return how often each junction's units clipped a result since the start."""
+        return tuple(unit.datapath.saturation for unit in self._units)
 
     def _junction_cycle(self, pixels: Pixels) -> int:
         """Run one junction cycle and return its clocks."""

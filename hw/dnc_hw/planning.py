@@ -66,7 +66,7 @@ def plan(described: Mapping[str, Any], *, all_sizes: bool = False) -> list[Choic
     fitting = [each for each in found if all_sizes or not each[1].shortage(wished)]
     if not fitting:
         least = min(found, key=lambda each: each[1].lut_estimate)
-        lacking = ", ".join(f"{n:g} {name}" for name, n in least[1].shortage(wished).items())
+        lacking = ", ".join(f"{n:,g} {name}" for name, n in least[1].shortage(wished).items())
         raise ValueError(
             f"none of {len(found)} choices of lanes fits {wished.name}; the smallest, "
             f"{list(least[0].lanes)}, lacks {lacking}; take fewer bits or edges, or a larger device"

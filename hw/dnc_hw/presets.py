@@ -6,7 +6,7 @@ development, and the storage table of arXiv 1812.01164.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any
 
@@ -72,17 +72,16 @@ def preset(name: str, **changes: Any) -> Machine:
 
     Raises ValueError for an unknown name, and as `Machine.from_sizes` for changes that do not fit.
     """
+    return Machine.from_sizes(**{**sizes_of(name), **changes})
+
+
+def sizes_of(name: str) -> dict[str, Any]:
+    """Return what `Machine.from_sizes` takes for a preset; ValueError for an unknown name."""
     if name not in PRESETS:
         near = get_close_matches(name, PRESETS, n=1, cutoff=0.0)[0]
         raise ValueError(
-            f"unknown preset {name!r} (nearest: {near}); choose one of {', '.join(PRESETS)}"
+            f"unknown preset {name!r} (nearest: {near}); choose one of {', '.join(PRESETS)}, "
+            f"or describe a machine of your own in a .toml file"
         )
-    chosen = PRESETS[name]
-    arguments: dict[str, Any] = {
-        "layers": chosen.layers,
-        "fan_out": chosen.fan_out,
-        "lanes": chosen.lanes,
-        "number": chosen.number,
-        "pipeline_clocks": chosen.pipeline_clocks,
-    }
-    return Machine.from_sizes(**{**arguments, **changes})
+    # not asdict, which would take the format apart
+    return {f.name: getattr(PRESETS[name], f.name) for f in fields(Preset) if f.name != "source"}

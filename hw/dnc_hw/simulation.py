@@ -22,6 +22,7 @@ from dnc_hw.fixed_point import Ints
 from dnc_hw.issue import Hazard, RowClash
 from dnc_hw.machine import Machine
 from dnc_hw.parameters import initial_parameters
+from dnc_hw.saturation import Saturation
 from dnc_hw.trace import NO_LABEL, Parameters, Pixels, Simulator
 from dnc_sparse.data import Split
 
@@ -46,7 +47,7 @@ class Report:
     """A run: the winner of every input, clocks, and what the junctions did.
 
     winners, labels: [inputs]; `parameters` are those after the last update; `padded_inputs` of the
-    machine's inputs were always zero.
+    machine's inputs were always zero; `saturation` per junction counts results that were clipped.
     """
 
     machine: Machine
@@ -55,6 +56,7 @@ class Report:
     clocks: int
     padded_inputs: int
     junctions: tuple[JunctionReport, ...]
+    saturation: tuple[Saturation, ...]
     parameters: Parameters
 
     @property
@@ -124,6 +126,7 @@ def simulate(
         clocks + trace.clocks,
         machine.n_in - data.x.shape[1],
         junction_reports(machine),
+        runner.saturation(),
         runner.parameters(),
     )
 

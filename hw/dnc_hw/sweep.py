@@ -20,7 +20,7 @@ import signal
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -275,6 +275,20 @@ class Sweep:
     def results(self) -> list[dict[str, Any]]:
         """Return the results there are, in the order of the configurations."""
         return [json.loads(path.read_text()) for path in self._paths.values() if path.is_file()]
+
+
+def by_machine(results: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Group results that differ by their seed only."""
+    names = [each.name for each in fields(Configuration) if each.name != "seed"]
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for each in results:
+        groups.setdefault(repr([each[name] for name in names]), []).append(each)
+    return list(groups.values())
+
+
+def mean(results: Sequence[Mapping[str, Any]], column: str) -> float:
+    """Return the mean of a column."""
+    return float(sum(each[column] for each in results)) / len(results)
 
 
 def import_joblib() -> Any:

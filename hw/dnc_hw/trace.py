@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dnc_hw.fixed_point import Ints
 from dnc_hw.machine import Machine
+from dnc_hw.saturation import Saturation
 
 Pixels = NDArray[np.uint8]
 NO_LABEL = -1
@@ -106,6 +107,10 @@ class Simulator(Protocol):
 
     def parameters(self) -> Parameters:
         """Return a copy of the weights and biases as they are now."""
+        ...
+
+    def saturation(self) -> tuple[Saturation, ...]:
+        """Return how often each junction's units clipped a result since the start."""
         ...
 
 

@@ -35,19 +35,25 @@ SIMULATORS: dict[str, Callable[[Machine, Parameters], Simulator]] = {
     "model": Model,
 }
 WINDOW = 1000
+# correct winners in the window at the end of each pass over the inputs
+AFTER_PASSES = "correct_last1000_at_epoch_end"
 # junction cycles whose vectors are held at a time
 CHUNK = 1000
 
 
 @dataclass(frozen=True)
 class Row:
-    """One quantity of one file; `first` is the index of the first difference, None without."""
+    """One quantity of one file; `first` is the index of the first difference, None without.
+
+    `simulated` has the values themselves of the correct winners after each pass, else None.
+    """
 
     file: str
     quantity: str
     compared: int
     differing: int
     first: tuple[int, ...] | None
+    simulated: tuple[int, ...] | None = None
 
 
 class Comparison:
@@ -79,6 +85,7 @@ class Comparison:
             before.compared + found.size,
             before.differing + len(differing),
             first if before.first is None else before.first,
+            tuple(found.tolist()) if quantity == AFTER_PASSES else None,
         )
 
     def rows(self) -> list[Row]:
@@ -237,7 +244,7 @@ def _compare_winners(
     for name, found in (
         ("correct", correct.astype(np.int64)),
         ("running_correct_last1000", correct_in_window(correct)),
-        ("correct_last1000_at_epoch_end", correct_in_window(correct)[ends - 1]),
+        (AFTER_PASSES, correct_in_window(correct)[ends - 1]),
         ("correct_last1000_full_argmax", correct_in_window(full)[ends - 1]),
     ):
         if name in arrays:

@@ -1,6 +1,6 @@
-// The kernels without Python, for sanitizers and emulators: every instruction set against plain
-// loops, on small integers, so that sums are exact in any order. Arguments name instruction sets
-// that must have run.
+// The kernels without Python, for sanitizers and emulators: every instruction set, and AMX, against
+// plain loops, on small integers, so that sums are exact in any order. Arguments name instruction
+// sets that must have run.
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu/masked.h"
 #include "cpu/plan.h"
 
 namespace {
@@ -59,7 +60,11 @@ uint16_t not_a_number() {
 
 class Test {
  public:
-  explicit Test(const Shape& shape, unsigned seed) : s_(shape), random_(seed) {
+  explicit Test(const Shape& shape, unsigned seed)
+      : s_(shape),
+        random_(seed),
+        n_in_(shape.columns * shape.column_block),
+        n_out_(shape.rows * shape.row_block) {
     std::bernoulli_distribution edge(shape.density);
     std::vector<std::vector<int32_t>> row_columns(size_t(shape.rows));
     for (auto& columns : row_columns) {
@@ -73,6 +78,7 @@ class Test {
       }
       slots_ = std::max(slots_, int64_t(columns.size()));
     }
+    cells_ = n_out_ * slots_ * shape.column_block;
     sources_.assign(size_t(shape.rows * slots_), -1);
     for (int64_t r = 0; r < shape.rows; r++) {
       const auto& columns = row_columns[size_t(r)];
@@ -84,42 +90,89 @@ class Test {
 
   template <class S>
   bool run(const dnc::Kernels& kernels, dnc::DType dtype, int64_t shape, int threads) {
-    const int64_t n_in = s_.columns * s_.column_block, n_out = s_.rows * s_.row_block;
-    const int64_t cells = s_.rows * slots_ * s_.row_block * s_.column_block;
-    auto x = draw<S>(s_.batch * n_in);
-    poison_unread(x);
-    const auto grad_y = draw<S>(s_.batch * n_out);
-    const auto weight = draw<S>(cells), bias = draw<S>(n_out);
-    std::vector<S> y(size_t(s_.batch * n_out)), grad_x(size_t(s_.batch * n_in)),
-        grad_weight(size_t(cells), stored<S>(9)), grad_bias(static_cast<size_t>(n_out));
+    Tensors<S> t = tensors<S>(true);
     const dnc::Plan plan(sources_.data(), s_.rows, slots_, s_.columns, s_.row_block,
                          s_.column_block);
+    plan.forward(kernels, dtype, t.x_matrix, t.weight.data(), finish(t), {t.y.data(), n_out_, 1},
+                 s_.batch, shape, threads);
+    plan.grad_input(kernels, dtype, t.grad_y_matrix, t.weight.data(), {t.grad_x.data(), n_in_, 1},
+                    s_.batch, shape, threads);
+    plan.grad_weight(kernels, dtype, t.grad_y_matrix, t.x_matrix, t.grad_weight.data(), s_.batch,
+                     shape, threads);
+    auto fused_grad_x = draw<S>(s_.batch * n_in_), fused_grad_weight = draw<S>(cells_);
+    std::vector<S> grad_bias(static_cast<size_t>(n_out_));
+    plan.backward(kernels, shape, kernels, shape, dtype, t.grad_y_matrix, t.x_matrix,
+                  t.weight.data(), {fused_grad_x.data(), n_in_, 1}, fused_grad_weight.data(),
+                  biased() ? grad_bias.data() : nullptr, s_.batch, threads);
+    const Truth truth = this->truth(t);
+    return right(t, truth) && same(fused_grad_x, truth.grad_x, "backward, grad_input") &&
+           same(fused_grad_weight, truth.grad_weight, "backward, grad_weight") &&
+           same(grad_bias, truth.grad_bias, "backward, grad_bias");
+  }
+
+  // bfloat16 by the kernels for AMX, where they serve the blocks.
+  bool run(const dnc::MaskedKernels& kernels, int threads) {
+    if (!dnc::Masks::serves(s_.row_block, s_.column_block)) return true;
+    // as in dense arithmetic, what is not a number reaches every output
+    Tensors<uint16_t> t = tensors<uint16_t>(false);
+    const dnc::Masks masks(sources_.data(), s_.rows, slots_, s_.columns, s_.row_block,
+                           s_.column_block);
+    kernels.forward(masks, t.x_matrix, t.weight.data(), finish(t), t.y.data(), s_.batch, threads);
+    kernels.grad_input(masks, t.grad_y_matrix, t.weight.data(), t.grad_x.data(), s_.batch, threads);
+    kernels.grad_weight(masks, t.grad_y_matrix, t.x_matrix, t.grad_weight.data(), s_.batch,
+                        threads);
+    return right(t, truth(t));
+  }
+
+ private:
+  // Inputs, the same as kernels see them, and results.
+  template <class S>
+  struct Tensors {
+    std::vector<S> x, grad_y, weight, bias, x_stored, grad_y_stored;
+    dnc::Matrix x_matrix, grad_y_matrix;
+    std::vector<S> y, grad_x, grad_weight;
+  };
+
+  struct Truth {
+    std::vector<double> y, grad_x, grad_weight, grad_bias;
+  };
+
+  bool biased() const { return s_.columns % 2; }
+  bool relu() const { return s_.batch % 2; }
+  template <class S>
+  dnc::Finish finish(const Tensors<S>& t) const {
+    return {biased() ? t.bias.data() : nullptr, relu()};
+  }
+
+  template <class S>
+  Tensors<S> tensors(bool poisoned) {
+    Tensors<S> t;
+    t.x = draw<S>(s_.batch * n_in_);
+    if (poisoned) poison_unread(t.x);
+    t.grad_y = draw<S>(s_.batch * n_out_);
+    t.weight = draw<S>(cells_);
+    t.bias = draw<S>(n_out_);
     // feature-major for an odd number of rows, so that both ways of packing run
     const bool turned = s_.rows % 2;
-    const auto x_stored = turned ? transposed(x, n_in) : x;
-    const auto grad_y_stored = turned ? transposed(grad_y, n_out) : grad_y;
-    const dnc::Matrix x_matrix = matrix(x_stored, n_in, turned);
-    const dnc::Matrix grad_y_matrix = matrix(grad_y_stored, n_out, turned);
-    const bool biased = s_.columns % 2;
-    const bool relu = s_.batch % 2;
-    plan.forward(kernels, dtype, x_matrix, weight.data(), {biased ? bias.data() : nullptr, relu},
-                 {y.data(), n_out, 1}, s_.batch, shape, threads);
-    plan.grad_input(kernels, dtype, grad_y_matrix, weight.data(), {grad_x.data(), n_in, 1},
-                    s_.batch, shape, threads);
-    plan.grad_weight(kernels, dtype, grad_y_matrix, x_matrix, grad_weight.data(), s_.batch, shape,
-                     threads);
-    auto fused_grad_x = draw<S>(s_.batch * n_in), fused_grad_weight = draw<S>(cells);
-    plan.backward(kernels, shape, kernels, shape, dtype, grad_y_matrix, x_matrix, weight.data(),
-                  {fused_grad_x.data(), n_in, 1}, fused_grad_weight.data(),
-                  biased ? grad_bias.data() : nullptr, s_.batch, threads);
+    t.x_stored = turned ? transposed(t.x, n_in_) : t.x;
+    t.grad_y_stored = turned ? transposed(t.grad_y, n_out_) : t.grad_y;
+    t.x_matrix = matrix(t.x_stored, n_in_, turned);
+    t.grad_y_matrix = matrix(t.grad_y_stored, n_out_, turned);
+    t.y.resize(size_t(s_.batch * n_out_));
+    t.grad_x.resize(size_t(s_.batch * n_in_));
+    t.grad_weight.assign(size_t(cells_), stored<S>(9));
+    return t;
+  }
 
-    std::vector<double> y_true(y.size()), grad_x_true(grad_x.size()),
-        grad_w_true(grad_weight.size()), grad_b_true(grad_bias.size());
+  template <class S>
+  Truth truth(const Tensors<S>& t) const {
+    Truth result{std::vector<double>(t.y.size()), std::vector<double>(t.grad_x.size()),
+                 std::vector<double>(t.weight.size()), std::vector<double>(t.bias.size())};
     for (int64_t b = 0; b < s_.batch; b++) {
-      for (int64_t o = 0; o < n_out && biased; o++) {
-        const size_t yi = size_t(b * n_out + o);
-        y_true[yi] = value(bias[size_t(o)]);
-        grad_b_true[size_t(o)] += value(grad_y[yi]);
+      for (int64_t o = 0; o < n_out_ && biased(); o++) {
+        const size_t yi = size_t(b * n_out_ + o);
+        result.y[yi] = value(t.bias[size_t(o)]);
+        result.grad_bias[size_t(o)] += value(t.grad_y[yi]);
       }
     }
     for (int64_t at = 0; at < s_.rows * slots_; at++) {
@@ -130,25 +183,26 @@ class Test {
           const int64_t out = at / slots_ * s_.row_block + r;
           const int64_t in = sources_[size_t(at)] * s_.column_block + c;
           for (int64_t b = 0; b < s_.batch; b++) {
-            const size_t xi = size_t(b * n_in + in), yi = size_t(b * n_out + out);
-            y_true[yi] += value(weight[w]) * value(x[xi]);
-            grad_x_true[xi] += value(weight[w]) * value(grad_y[yi]);
-            grad_w_true[w] += value(grad_y[yi]) * value(x[xi]);
+            const size_t xi = size_t(b * n_in_ + in), yi = size_t(b * n_out_ + out);
+            result.y[yi] += value(t.weight[w]) * value(t.x[xi]);
+            result.grad_x[xi] += value(t.weight[w]) * value(t.grad_y[yi]);
+            result.grad_weight[w] += value(t.grad_y[yi]) * value(t.x[xi]);
           }
         }
       }
     }
-    if (relu) {
-      for (double& v : y_true) v = std::max(v, 0.0);
+    if (relu()) {
+      for (double& v : result.y) v = std::max(v, 0.0);
     }
-    return same(y, y_true, "forward") && same(grad_x, grad_x_true, "grad_input") &&
-           same(grad_weight, grad_w_true, "grad_weight") &&
-           same(fused_grad_x, grad_x_true, "backward, grad_input") &&
-           same(fused_grad_weight, grad_w_true, "backward, grad_weight") &&
-           same(grad_bias, grad_b_true, "backward, grad_bias");
+    return result;
   }
 
- private:
+  template <class S>
+  bool right(const Tensors<S>& t, const Truth& truth) {
+    return same(t.y, truth.y, "forward") && same(t.grad_x, truth.grad_x, "grad_input") &&
+           same(t.grad_weight, truth.grad_weight, "grad_weight");
+  }
+
   template <class S>
   std::vector<S> transposed(const std::vector<S>& rows, int64_t features) {
     std::vector<S> result(rows.size());
@@ -199,7 +253,7 @@ class Test {
 
   Shape s_;
   std::mt19937 random_;
-  int64_t slots_ = 0;
+  int64_t slots_ = 0, n_in_, n_out_, cells_ = 0;
   std::vector<int32_t> sources_;
 };
 
@@ -270,6 +324,23 @@ int main(int argc, char** argv) {
           std::printf("FAILED on %s: %ld x %ld blocks of %ld x %ld, batch %ld\n", isa.kernels->name,
                       long(shape.rows), long(shape.columns), long(shape.row_block),
                       long(shape.column_block), long(shape.batch));
+        }
+      }
+    }
+  }
+  if (const char* reason = dnc::amx_unavailable()) {
+    std::printf("amx left out: %s\n", reason);
+  } else {
+    missing.erase(std::remove(missing.begin(), missing.end(), "amx"), missing.end());
+    unsigned seed = 0;
+    for (const Shape& shape : shapes) {
+      for (int threads : {1, 2, 3}) {
+        const bool good = Test(shape, seed++).run(*dnc::amx_kernels(), threads);
+        good ? passed++ : failed++;
+        if (!good) {
+          std::printf("FAILED on amx: %ld x %ld blocks of %ld x %ld, batch %ld\n", long(shape.rows),
+                      long(shape.columns), long(shape.row_block), long(shape.column_block),
+                      long(shape.batch));
         }
       }
     }

@@ -94,8 +94,16 @@ def test_schedule_of_two_junctions(tmp_path: Path, capsys: pytest.CaptureFixture
         "UP 2   . . . 0 1",
         "UP 1   . . . . 0",
     ]
-    assert "a junction cycle is 34 clocks: 32 of work and 2 to flush" in "\n".join(lines)
+    assert "a junction cycle is 34 clocks: 32 to issue the edges and 2 to flush" in "\n".join(lines)
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_schedule_with_stalls(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code("schedule", "mnist-12bit-pipelined", "--hazards", "stall") == 0
+    shown = capsys.readouterr().out
+    assert "is 66 clocks: 62 to issue the edges and 4 to flush" in shown
+    assert "junction 1: busy in 32 of 62 clocks; inputs" in shown
+    assert "junction 2: busy in 32 of 62 clocks and stalled in 30; inputs" in shown
 
 
 def test_plan_is_fastest_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,6 +159,8 @@ def test_trace_has_every_access(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
     header, _, changes = wave.read_text().partition("$enddefinitions $end\n")
     names = dict(re.findall(r"\$var \w+ \d+ (\S+) (\w+)", header))
+    # of up to 8 clocks and 5 cycles; an integer has a sign
+    assert "$var integer 5 " in header
     assert len(names) == len(re.findall(r"\$var ", header))
     assert header.count("$scope") == header.count("$upscope")
     times = [int(at) for at in re.findall(r"^#(\d+)$", changes, re.MULTILINE)]
@@ -160,6 +170,35 @@ def test_trace_has_every_access(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert active_clocks(changes, names) == active_in(events)
     (hazard,) = [sign for sign, name in names.items() if name == "hazard_junction_2"]
     assert f"\n1{hazard}\n" in changes
+
+
+def test_trace_with_addresses(tmp_path: Path) -> None:
+    wave, table = tmp_path / "t.vcd", tmp_path / "t.csv"
+    files = ("--vcd", str(wave), "--csv", str(table), "--first", "1", "--cycles", "2")
+    assert code("trace", "test-deep", "--addresses", *files) == 0
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    # the published interleaver: in clock k every memory of 4 words is at word k mod 4
+    for place, lanes in (("0", 16), ("1", 8)):
+        reads = [r for r in rows if (r["place"], r["access"]) == (place, "forward_read")]
+        reads = [r for r in reads if r["memory"] == "activation"]
+        assert len(reads) == 2 * 8
+        for row in reads:
+            word = int(row["clock"]) % 4
+            assert row["words"] == " ".join(f"{lane}:{word}" for lane in range(lanes))
+
+    header, _, changes = wave.read_text().partition("$enddefinitions $end\n")
+    signal = re.compile(r"\$var wire 3 (\S+) \w+_lane_\d+ \[2:0\] \$end")
+    held: dict[str, str] = {}
+    # clocks of all lanes together in which the word is known, and the sum of those words
+    known = total = 0
+    for step in re.split(r"^#\d+\n", changes, flags=re.MULTILINE)[1:-1]:
+        pairs = (line.partition(" ") for line in step.splitlines())
+        held |= {sign: value for value, _, sign in pairs if sign}
+        words = [held[sign] for sign in signal.findall(header) if held[sign] != "bx"]
+        known += len(words)
+        total += sum(int(word[1:], 2) for word in words)
+    words = [int(at.partition(":")[2]) for row in rows for at in row["words"].split()]
+    assert (known, total) == (len(words), sum(words))
 
 
 def active_clocks(changes: str, names: dict[str, str]) -> int:
@@ -192,10 +231,13 @@ def test_simulate_then_infer(data: str, tmp_path: Path, capsys: pytest.CaptureFi
     assert "4,824 clocks, 6 per input; at 15 MHz 0.3 ms" in shown
     assert "4 of 64 inputs are padding, always zero" in shown
     assert "junction 2: lanes used 66.7 %, 0 stall clocks per input, 0 clashes, 0 hazards" in shown
+    clipped = r"  clipped results: [\d,]+ sums, 0 products, 0 partial deltas, \d+ parameters"
+    assert len(re.findall(clipped, shown)) == 2
     tested = re.search(r"test split: .*", shown)
     written = json.loads(Path(record).read_text())
     assert written["training"]["clocks"] == 4_824
     assert written["training"]["curve"][-1][0] == 800
+    assert written["training"]["junctions"][0]["clipped"]["products"] == 0
     assert written["test"]["accuracy"] > 0.5
     assert Path(picture).read_bytes().startswith(b"\x89PNG")
     assert code(*common, "--infer", "--load", weights) == 0
@@ -206,7 +248,9 @@ def test_simulate_then_infer(data: str, tmp_path: Path, capsys: pytest.CaptureFi
 def test_validate_shows_differences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good = Path(__file__).parent / "small.npz"
     assert code("validate", str(good)) == 0
-    assert re.search(r"all [\d,]+ recorded values are equal", capsys.readouterr().out)
+    equal = capsys.readouterr().out
+    assert "small: of the last 1,000 inputs correct, after each pass: 5\n" in equal
+    assert re.search(r"all [\d,]+ recorded values are equal", equal)
     with np.load(good) as stored:
         arrays = dict(stored)
     arrays["act1"][5, 2] ^= 1
@@ -233,6 +277,7 @@ def test_validate_shows_differences(tmp_path: Path, capsys: pytest.CaptureFixtur
         ("resources small --device xc7a10t", "unknown device 'xc7a10t'; known devices: "),
         ("schedule small --pipeline -1", "pipeline_clocks must not be negative, got -1; "),
         ("plan small --kind 4", "unknown kind of pattern '4'; choose published, 1, 2, 3"),
+        ("plan small --pattern-seed 3", "--pattern-seed 3 draws edges of kind 1, 2 or 3; give --k"),
         ("trace small", "a trace goes into a file; give --vcd FILE, --csv FILE or both"),
         ("simulate small --infer", "--infer needs --load, the weights that `dnc-hw simulate "),
         ("simulate small --data {data} --samples 401", "--samples 401 of a split of 400; take "),

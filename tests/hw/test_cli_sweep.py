@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hw.test_cli_hw import code
 
 from dnc_hw import sweep
 from dnc_hw.description import describe, nearest_fan_out
-from dnc_hw.figures import pareto_front
+from dnc_hw.figures import pareto_front, pareto_points
 from dnc_hw.sweep import grid
 
 LANES = ("--lanes", "32,8", "--lanes", "16,4")
@@ -207,6 +208,31 @@ def test_grid_of_one_machine_and_of_values_twice() -> None:
 def test_density_becomes_the_nearest_fan_out() -> None:
     assert nearest_fan_out((1024, 64, 32), 0.0757) == (5, 2)
     assert nearest_fan_out((1024, 64, 32), 1.0) == (64, 32)
+
+
+def test_pareto_points_are_means_over_seeds() -> None:
+    same = {**asdict(grid(describe("small"))[0]), "input_us": 1.0}
+    results = [
+        {**same, "kind": kind, "seed": seed, "test_accuracy": accuracy}
+        for kind, seed, accuracy in (("1", 0, 0.9), ("1", 1, 0.8), ("2", 0, 0.5), ("2", 1, 0.7))
+    ]
+    points = [(shade, each["kind"]) for shade, each in pareto_points(results)]
+    assert points == [(pytest.approx(60), "2"), (pytest.approx(85), "1")]
+
+
+def test_a_sweep_without_matplotlib(
+    common: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert code(*common, *LANES) == 0
+    shown = capsys.readouterr().out
+    assert "no pictures: drawing needs matplotlib: pip install 'dnc-sparse[plot]'\n" in shown
+    assert "written: results.csv, results.json in " in shown
+    assert len(json.loads((tmp_path / "out" / "results.json").read_text())) == 2
+    assert not list((tmp_path / "out").glob("*.png"))
 
 
 def test_pareto_front() -> None:

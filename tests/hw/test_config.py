@@ -48,6 +48,9 @@ def test_a_file_says_everything(tmp_path: Path) -> None:
 def test_a_preset_can_be_changed() -> None:
     machine = machine_from({"preset": "mnist-12bit", "pipeline_clocks": 2, "device": "xcku060"})
     assert (machine.cycle_clocks, machine.device.dsp) == (36, 2760)
+    machine = machine_from({"preset": "small", "pattern": {"kind": 2, "seed": 1}})
+    assert machine.layers == (64, 16, 4)
+    assert [pattern.spec["kind"] for pattern in machine.patterns] == [2, 2]
 
 
 @pytest.mark.parametrize("kind", [1, 2, 3])
@@ -76,12 +79,27 @@ def test_patterns_are_drawn(kind: int) -> None:
             "fraction_bits, rounds_after_clip",
         ),
         (
-            {**SIZES, "number": 12},
-            "number must be a table of integer_bits, fraction_bits, rounds_after_clip, got 12",
+            {**SIZES, "lanes": "16,8"},
+            "lanes must be a list of whole numbers, such as [4, 16], got '16,8'",
         ),
         (
-            {"preset": "small", "pattern": {"kind": 1}},
-            "pattern and preset both choose the edges; leave one out",
+            {**SIZES, "fan_out": 2},
+            "fan_out must be a list of whole numbers, such as [4, 16], got 2",
+        ),
+        ({**SIZES, "clock_mhz": "fast"}, "clock_mhz must be a number, got 'fast'"),
+        (
+            {**SIZES, "winner_skips_last_clock": "no"},
+            "winner_skips_last_clock must be true or false, got 'no'",
+        ),
+        ({**SIZES, "pattern": 2}, "pattern must be a table of kind, dither, seed, got 2"),
+        (
+            {**SIZES, "number": {"integer_bits": 2.5, "fraction_bits": 7}},
+            "number needs integer_bits, fraction_bits, rounds_after_clip: integer_bits must be a "
+            "whole number, got 2.5",
+        ),
+        (
+            {**SIZES, "number": 12},
+            "number must be a table of integer_bits, fraction_bits, rounds_after_clip, got 12",
         ),
         (
             {**SIZES, "starts": [None, None], "pattern": {"kind": 1}},

@@ -7,6 +7,7 @@ import pytest
 
 from dnc_hw.devices import DEVICES, Device
 from dnc_hw.events import MemoryKind
+from dnc_hw.fixed_point import FixedPoint
 from dnc_hw.model import Model
 from dnc_hw.parameters import initial_parameters
 from dnc_hw.presets import preset
@@ -86,6 +87,13 @@ def test_the_estimate_of_logic_is_within_a_quarter(name: str, reported: int) -> 
     found = resources_of(preset(name))
     assert found.dsp == 224
     assert abs(found.lut_estimate / reported - 1) < 0.25
+
+
+def test_estimates_that_the_documentation_quotes() -> None:
+    quoted = [((2, 5), 7_067), ((2, 7), 9_171), ((3, 8), 12_611), ((4, 11), 18_891)]
+    for bits, lut in quoted:
+        machine = preset("mnist-12bit", lanes=(32, 8), number=FixedPoint(*bits))
+        assert resources_of(machine).lut_estimate == lut
 
 
 def test_devices() -> None:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from dnc_hw.engine import Engine, instruction_sets
 from dnc_hw.events import as_table
+from dnc_hw.fixed_point import FixedPoint
+from dnc_hw.issue import HazardPolicy
 from dnc_hw.machine import Machine
 from dnc_hw.model import Model
 from dnc_hw.presets import preset
@@ -65,8 +67,9 @@ def test_engine_equals_the_model(
         expected = model.run(*stimuli, record=True)
         assert_equal_traces(engine.run(*stimuli, record=True), expected)
         assert_equal_parameters(engine.parameters(), model.parameters())
+        assert engine.saturation() == model.saturation()
         assert np.array_equal(engine.events(first, cycles), as_table(model.events))
-        model.events.clear()
+        model.log.clear()
         first += cycles
     assert engine.cycle == model.cycle == first
 
@@ -77,6 +80,38 @@ def test_published_machine_over_many_inputs() -> None:
     stimuli = random_stimuli(machine, 100, 2)
     expected = Model(machine, parameters).run(*stimuli, record=True)
     assert_equal_traces(Engine(machine, parameters).run(*stimuli, record=True), expected)
+
+
+@pytest.mark.parametrize("instruction_set", instruction_sets())
+@pytest.mark.parametrize("rounds_after_clip", [True, False])
+@pytest.mark.parametrize("fraction_bits", [3, 18])
+@pytest.mark.parametrize("hazards", ["forward", "emulate"])
+def test_units_that_saturate(
+    hazards: HazardPolicy, fraction_bits: int, rounds_after_clip: bool, instruction_set: str
+) -> None:
+    # dense layers of large weights; random machines seldom clip products and partial deltas
+    number = FixedPoint(1, fraction_bits, rounds_after_clip=rounds_after_clip)
+    machine = Machine.from_sizes(
+        *((16, 16, 16, 8), (16, 16, 8), (16, 16, 16), number),
+        pipeline_clocks=1,
+        hazards=hazards,
+        hidden_activation="relu",
+        winner_skips_last_clock=False,
+    )
+    parameters = random_parameters(machine, 1)
+    pixels, labels, codes = random_stimuli(machine, 150, 2)
+    # eta = 1: the smallest delta has no negative
+    for its_codes in (codes, np.ones_like(codes)):
+        model = Model(machine, parameters)
+        engine = Engine(machine, parameters, instruction_set=instruction_set)
+        expected = model.run(pixels, labels, its_codes, record=True)
+        assert_equal_traces(engine.run(pixels, labels, its_codes, record=True), expected)
+        assert_equal_parameters(engine.parameters(), model.parameters())
+        assert engine.saturation() == model.saturation()
+        if its_codes is codes:
+            assert all(sum(counts) > 0 for counts in zip(*engine.saturation(), strict=True))
+    assert expected.vectors is not None
+    assert min(deltas.min() for deltas in expected.vectors.deltas) == number.smallest
 
 
 def test_unknown_instruction_set() -> None:

@@ -158,7 +158,8 @@ def blocked() -> Machine:
         (
             lambda: preset("mnist-12bits"),
             "unknown preset 'mnist-12bits' (nearest: mnist-12bit); choose one of "
-            + ", ".join(PRESETS),
+            + ", ".join(PRESETS)
+            + ", or describe a machine of your own in a .toml file",
         ),
         (
             lambda: device("xc7a100"),

@@ -46,6 +46,19 @@ def test_published_accuracy_under_each_policy() -> None:
     }
 
 
+def test_winners_are_those_of_their_inputs() -> None:
+    machine = preset("small")
+    data, parameters = samples(12, 64, 4), initial_parameters(machine, shared=False)
+    together = simulate(machine, data, train=False, parameters=parameters)
+    alone = [
+        simulate(machine, Split(x[None], y[None]), train=False, parameters=parameters).winners[0]
+        for x, y in zip(data.x, data.y, strict=True)
+    ]
+    assert together.winners.tolist() == alone
+    # a shifted list would differ
+    assert alone[1:] != alone[:-1]
+
+
 @pytest.mark.parametrize("train", [True, False])
 def test_reports(train: bool) -> None:
     machine = preset("test-shallow", pipeline_clocks=2, hazards="stall")

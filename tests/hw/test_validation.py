@@ -35,7 +35,7 @@ def differences(rows: list[Row]) -> list[Row]:
 def test_our_own_recording(simulator: SimulatorName) -> None:
     rows = validate(simulator=simulator, files=[FILE])
     assert differences(rows) == []
-    assert len(rows) == 23
+    assert len(rows) == 24
     assert sum(row.compared for row in rows) > 16_000
     hazards = read_recording(FILE).machine.issues[1].hazards
     assert len(hazards) == 48

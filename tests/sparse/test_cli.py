@@ -386,6 +386,7 @@ def test_info_gives_reasons_and_warns_of_two_runtimes(capsys: pytest.CaptureFixt
         "backends": {"cpu": "it was not built"},
         "instruction_sets": {"avx512": "this processor lacks it", "avx2": None},
         "active_instruction_set": "avx2",
+        "matrix_units": {"amx": "this processor lacks AMX"},
         "openmp": ["/a/libgomp.so.1", "/b/libomp.so"],
         "openmp_conflict": "2 OpenMP runtimes are loaded",
         "data": [],
@@ -394,5 +395,6 @@ def test_info_gives_reasons_and_warns_of_two_runtimes(capsys: pytest.CaptureFixt
     shown = capsys.readouterr().out
     assert "no: it was not built" in shown
     assert "no: this processor lacks it" in shown
+    assert re.search(r"amx +no: this processor lacks AMX", shown)
     assert re.search(r"avx2 +in use", shown)
     assert "warning: 2 OpenMP runtimes are loaded" in shown

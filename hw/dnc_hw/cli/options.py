@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Iterable
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from dnc_hw.config import machine_from
-from dnc_hw.description import KINDS, describe, with_kind
+from dnc_hw.description import KINDS, PUBLISHED_KIND, describe, with_kind
 from dnc_hw.fixed_point import FixedPoint
 from dnc_hw.issue import HAZARD_POLICIES
-from dnc_hw.machine import Machine
 from dnc_sparse.cli import options
 from dnc_sparse.data import Split
 
+Command = Callable[..., None]
 MachineName = Annotated[
     str,
     typer.Argument(
@@ -58,17 +60,22 @@ Samples = Annotated[
 
 
 def described(
-    machine: str,
-    *,
-    lanes: str | None = None,
-    fan_out: str | None = None,
-    number: str | None = None,
-    pipeline: int | None = None,
-    kind: str | None = None,
-    pattern_seed: int = 0,
-    **fields: Any,
+    machine: MachineName = "mnist-12bit",
+    lanes: Lanes = None,
+    fan_out: FanOut = None,
+    number: Format = None,
+    pipeline: Pipeline = None,
+    kind: Kind = None,
+    pattern_seed: PatternSeed = 0,
+    hazards: Hazards = None,
+    device: Device = None,
+    clock_mhz: ClockMhz = None,
 ) -> dict[str, Any]:
     """Return the description of a machine with the options that were given; ValueError."""
+    if pattern_seed and kind in (None, PUBLISHED_KIND):
+        raise ValueError(
+            f"--pattern-seed {pattern_seed} draws edges of kind 1, 2 or 3; give --kind"
+        )
     found = describe(machine)
     if kind is not None:
         found = with_kind(found, kind, pattern_seed)
@@ -79,14 +86,36 @@ def described(
             fan_out=None if fan_out is None else options.numbers(fan_out, "--fan-out", int),
             number=None if number is None else fixed_point(number),
             pipeline_clocks=pipeline,
-            **fields,
+            hazards=hazards,
+            device=device,
+            clock_mhz=clock_mhz,
         ),
     }
 
 
-def machine(name: str, **given: Any) -> Machine:
-    """Build the machine that the options describe; ValueError as `machine_from`."""
-    return machine_from(described(name, **given))
+def on_machine(*without: str) -> Callable[[Command], Command]:
+    """Give a command the options of `described` except some, before its own.
+
+    The command takes the description as its first argument.
+    """
+    shared = [p for p in _parameters(described) if p.name not in without]
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def run(**given: Any) -> None:
+            command(described(**{p.name: given.pop(p.name) for p in shared}), **given)
+
+        # what typer reads: the options, not what `run` itself takes
+        parameters = [*shared, *_parameters(command)[1:]]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    return list(inspect.signature(function, eval_str=True).parameters.values())
 
 
 def fixed_point(text: str) -> FixedPoint:
@@ -109,7 +138,7 @@ def first(split: Split, samples: int | None) -> Split:
     return Split(split.x[:samples], split.y[:samples])
 
 
-def tuple_text(numbers: tuple[int, ...]) -> str:
+def tuple_text(numbers: Iterable[int]) -> str:
     """Write numbers as the options take them."""
     return ",".join(map(str, numbers))
 

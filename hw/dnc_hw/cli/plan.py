@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -15,16 +15,9 @@ from dnc_sparse.checkpoint import write_json
 from dnc_sparse.cli.options import console
 
 
+@options.on_machine("lanes")
 def plan(
-    machine: options.MachineName = "mnist-12bit",
-    fan_out: options.FanOut = None,
-    number: options.Format = None,
-    pipeline: options.Pipeline = None,
-    kind: options.Kind = None,
-    pattern_seed: options.PatternSeed = 0,
-    hazards: options.Hazards = None,
-    device: options.Device = None,
-    clock_mhz: options.ClockMhz = None,
+    described: dict[str, Any],
     every: Annotated[
         bool, typer.Option("--all", help="Also those that do not fit the device.")
     ] = False,
@@ -38,17 +31,6 @@ def plan(
 
     A star marks the choices that no other beats: none is as fast with fewer DSP.
     """
-    described = options.described(
-        machine,
-        fan_out=fan_out,
-        number=number,
-        pipeline=pipeline,
-        kind=kind,
-        pattern_seed=pattern_seed,
-        hazards=hazards,
-        device=device,
-        clock_mhz=clock_mhz,
-    )
     shown = console()
     with shown.status("building machines"):
         choices = planning.plan(described, all_sizes=every)
@@ -64,7 +46,17 @@ def plan(
 def _table(choices: list[planning.Choice]) -> Table:
     first = choices[0].machine
     table = Table(title=f"lanes for {'-'.join(map(str, first.layers))} on {first.device.name}")
-    columns = ("", "lanes", "clocks", "us/input", "inputs/s", "stalls", "hazards", "DSP", "BRAM36")
+    columns = (
+        "",
+        "lanes",
+        "clocks",
+        "us/input",
+        "inputs/s",
+        "stall clocks",
+        "hazards",
+        "DSP",
+        "BRAM36",
+    )
     for name in (*columns, "LUTRAM", "LUT (est.)", "fits"):
         table.add_column(name, justify="left" if name in ("", "lanes", "fits") else "right")
     for choice in choices:

@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from dnc_hw.cli import options
+from dnc_hw.config import machine_from
 from dnc_hw.machine import Machine
 from dnc_hw.rates import energy_of, rates_of
 from dnc_hw.resources import Resources, resources_of
@@ -24,29 +25,16 @@ ROWS = {
 }
 
 
+@options.on_machine()
 def resources(
-    machine: options.MachineName = "mnist-12bit",
-    lanes: options.Lanes = None,
-    fan_out: options.FanOut = None,
-    number: options.Format = None,
-    pipeline: options.Pipeline = None,
-    device: options.Device = None,
-    clock_mhz: options.ClockMhz = None,
+    described: dict[str, Any],
     json_file: options.JsonFile = None,
 ) -> None:
     """Show the memories of a machine, what it takes of its FPGA, whether it fits, and its rates.
 
     DSP, BRAM and LUTRAM follow formulas fitted to published reports; LUT and energy are estimates.
     """
-    built = options.machine(
-        machine,
-        lanes=lanes,
-        fan_out=fan_out,
-        number=number,
-        pipeline=pipeline,
-        device=device,
-        clock_mhz=clock_mhz,
-    )
+    built = machine_from(described)
     shown = console()
     shown.print(headline(built), highlight=False, soft_wrap=True)
     shown.print(_storage_table(built))
@@ -86,7 +74,7 @@ def fit_text(machine: Machine, needs: Resources) -> str:
     lacking = needs.shortage(machine.device)
     if not lacking:
         return f"fits {machine.device.name} (LUT by estimate)"
-    parts = ", ".join(f"{count:g} {ROWS[name][0]}" for name, count in lacking.items())
+    parts = ", ".join(f"{count:,g} {ROWS[name][0]}" for name, count in lacking.items())
     return f"does not fit {machine.device.name}: {parts} too many"
 
 

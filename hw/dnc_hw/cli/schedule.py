@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,14 +10,14 @@ from dnc_hw import figures
 from dnc_hw import schedule as timing
 from dnc_hw.cli import options
 from dnc_hw.cli.resources import headline
+from dnc_hw.config import machine_from
 from dnc_hw.diagram import pipeline_text
 from dnc_sparse.cli.options import console
 
 
+@options.on_machine()
 def schedule(
-    machine: options.MachineName = "mnist-12bit",
-    lanes: options.Lanes = None,
-    pipeline: options.Pipeline = None,
+    described: dict[str, Any],
     cycles: Annotated[
         int | None,
         typer.Option(min=1, help="Junction cycles drawn; by default until every unit works."),
@@ -28,7 +28,7 @@ def schedule(
 
     FF is feed-forward, BP back-propagation, UP the update; the number is the junction.
     """
-    built = options.machine(machine, lanes=lanes, pipeline=pipeline)
+    built = machine_from(described)
     last = built.junctions
     drawn = timing.update_delay(last, 1) + 3 if cycles is None else cycles
     shown = console()
@@ -37,15 +37,17 @@ def schedule(
     rows = max(issue.clocks for issue in built.issues)
     flush = built.cycle_clocks - rows
     shown.print(
-        f"a junction cycle is {built.cycle_clocks} clocks: {rows} of work and {flush} to flush; "
-        f"each starts one input",
+        f"a junction cycle is {built.cycle_clocks} clocks: {rows} to issue the edges and "
+        f"{flush} to flush; each starts one input",
         highlight=False,
     )
     for i in range(1, last + 1):
-        own = built.issues[i - 1].clocks
+        issue = built.issues[i - 1]
+        stalls = issue.clash_stall_clocks + issue.hazard_stall_clocks
+        stalled = f" and stalled in {stalls}" if stalls else ""
         shown.print(
-            f"junction {i}: busy {own} of {rows} clocks; inputs not yet in the weights that an "
-            f"input meets: {timing.staleness(last, i)}",
+            f"junction {i}: busy in {issue.clocks - stalls} of {rows} clocks{stalled}; inputs not "
+            f"yet in the weights that an input meets: {timing.staleness(last, i)}",
             highlight=False,
         )
     shown.print(

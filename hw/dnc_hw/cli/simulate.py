@@ -13,8 +13,10 @@ from rich.table import Table
 from dnc_hw import figures, simulation
 from dnc_hw.cli import options
 from dnc_hw.cli.resources import headline
+from dnc_hw.config import machine_from
 from dnc_hw.contents import read_contents, write_contents
 from dnc_hw.parameters import initial_parameters
+from dnc_hw.saturation import Saturation
 from dnc_hw.validation import WINDOW, correct_in_window
 from dnc_sparse.checkpoint import write_json
 from dnc_sparse.cli.options import DataDir, DataName, DataOptions, console, pairs
@@ -24,22 +26,15 @@ from dnc_sparse.data import load
 CURVE_POINTS = 10
 
 
+@options.on_machine()
 def simulate(
-    machine: options.MachineName = "mnist-12bit",
+    described: dict[str, Any],
     data: DataName = "mnist",
     samples: options.Samples = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the samples.")] = 1,
     infer: Annotated[
         bool, typer.Option("--infer", help="Only run the test split, with the weights of --load.")
     ] = False,
-    lanes: options.Lanes = None,
-    fan_out: options.FanOut = None,
-    number: options.Format = None,
-    pipeline: options.Pipeline = None,
-    kind: options.Kind = None,
-    pattern_seed: options.PatternSeed = 0,
-    hazards: options.Hazards = None,
-    clock_mhz: options.ClockMhz = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the initial values.")] = 0,
     own_values: Annotated[
         bool,
@@ -72,17 +67,7 @@ def simulate(
     """
     if infer and load_file is None:
         raise ValueError("--infer needs --load, the weights that `dnc-hw simulate --save` wrote")
-    built = options.machine(
-        machine,
-        lanes=lanes,
-        fan_out=fan_out,
-        number=number,
-        pipeline=pipeline,
-        kind=kind,
-        pattern_seed=pattern_seed,
-        hazards=hazards,
-        clock_mhz=clock_mhz,
-    )
+    built = machine_from(described)
     if plot is not None:
         figures.check_matplotlib()
     sets = load(data, data_dir, **pairs(data_option))
@@ -94,7 +79,11 @@ def simulate(
     shown = console()
     shown.print(repr(sets), highlight=False, soft_wrap=True)
     shown.print(headline(built), highlight=False, soft_wrap=True)
-    record: dict[str, Any] = {"machine": machine, "layers": built.layers, "lanes": built.lanes}
+    record: dict[str, Any] = {
+        "machine": headline(built),
+        "layers": built.layers,
+        "lanes": built.lanes,
+    }
     if not infer:
         with shown.status("training"):
             report = simulation.simulate(
@@ -147,8 +136,9 @@ def _print_training(shown: Any, report: simulation.Report) -> None:
             f"{report.padded_inputs} of {machine.n_in} inputs are padding, always zero",
             highlight=False,
         )
-    for junction in report.junctions:
+    for junction, clipped in zip(report.junctions, report.saturation, strict=True):
         shown.print(f"junction {junction.junction}: {_junction_text(junction)}", highlight=False)
+        shown.print(f"  clipped results: {_saturation_text(clipped)}", highlight=False)
 
 
 def _junction_text(junction: simulation.JunctionReport) -> str:
@@ -162,6 +152,11 @@ def _junction_text(junction: simulation.JunctionReport) -> str:
             f"{first.gap_clocks} after clock {first.previous_clock})"
         )
     return text
+
+
+def _saturation_text(clipped: Saturation) -> str:
+    counts = [f"{n:,} {name.replace('_', ' ')}" for name, n in clipped._asdict().items()]
+    return ", ".join(counts)
 
 
 def _training_record(report: simulation.Report) -> dict[str, Any]:
@@ -183,7 +178,8 @@ def _training_record(report: simulation.Report) -> dict[str, Any]:
                 "hazard_stall_clocks": each.hazard_stall_clocks,
                 "clashes": [clash._asdict() for clash in each.clashes],
                 "hazards": [hazard._asdict() for hazard in each.hazards],
+                "clipped": clipped._asdict(),
             }
-            for each in report.junctions
+            for each, clipped in zip(report.junctions, report.saturation, strict=True)
         ],
     }

@@ -17,7 +17,7 @@ from rich.table import Table
 from dnc_hw import figures
 from dnc_hw.cli import options
 from dnc_hw.description import describe
-from dnc_hw.sweep import Configuration, Study, Sweep, fixed_part, grid, listed
+from dnc_hw.sweep import Study, Sweep, by_machine, fixed_part, grid, listed, mean
 from dnc_sparse.checkpoint import write_atomic, write_json
 from dnc_sparse.cli.options import DataDir, DataName, DataOptions, console, numbers, pairs
 
@@ -79,7 +79,6 @@ def sweep(
 
     dnc-hw sweep mnist-12bit --out runs/formats --format 2,5 --format 3,8 --seeds 3 --jobs 2
     """
-    figures.check_matplotlib()
     base = describe(machine) | {
         key: value for key, value in (("device", device), ("clock_mhz", clock_mhz)) if value
     }
@@ -118,7 +117,11 @@ def sweep(
     refused = Counter(each["illegal"] for each in results if "illegal" in each)
     for reason, count in refused.most_common(SHOWN):
         shown.print(f"not legal ({count}): {reason}", highlight=False, soft_wrap=True, markup=False)
-    drawn = _draw(legal, out)
+    try:
+        drawn = _draw(legal, out)
+    except ImportError as error:
+        drawn = []
+        shown.print(f"no pictures: {error}", highlight=False, soft_wrap=True, markup=False)
     names = ", ".join(["results.csv", "results.json", *drawn])
     shown.print(f"written: {names} in {out}", highlight=False, soft_wrap=True)
 
@@ -174,32 +177,23 @@ def _draw(legal: Sequence[dict[str, Any]], out: Path) -> list[str]:
 
 def _table(legal: Sequence[dict[str, Any]]) -> Table:
     """Show the most accurate machines, means over seeds."""
-    groups: dict[Configuration, list[dict[str, Any]]] = {}
-    for each in legal:
-        same = (tuple(each["lanes"]), tuple(each["fan_out"]), tuple(each["number"]))
-        rest = (each["pipeline_clocks"], each["kind"], each["hazards"], 0)
-        groups.setdefault(Configuration(*same, *rest), []).append(each)
-
-    def mean(members: Sequence[dict[str, Any]], column: str) -> float:
-        return 100 * float(sum(each[column] for each in members)) / len(members)
-
-    ranked = sorted(groups.items(), key=lambda item: -mean(item[1], "test_accuracy"))
+    ranked = sorted(by_machine(legal), key=lambda members: -mean(members, "test_accuracy"))
     table = Table(title="most accurate on the test split (means over seeds)")
     columns = ("lanes", "fan_out", "format", "P", "kind", "hazards", "seeds", "test, %")
     for name in (*columns, "last 1000, %", "us/input", "DSP", "fits"):
         table.add_column(name)
-    for chosen, members in ranked[:SHOWN]:
+    for members in ranked[:SHOWN]:
         one = members[0]
         table.add_row(
-            options.tuple_text(chosen.lanes),
-            options.tuple_text(chosen.fan_out),
-            options.tuple_text(chosen.number),
-            str(chosen.pipeline_clocks),
-            chosen.kind,
-            chosen.hazards,
+            options.tuple_text(one["lanes"]),
+            options.tuple_text(one["fan_out"]),
+            options.tuple_text(one["number"]),
+            str(one["pipeline_clocks"]),
+            one["kind"],
+            one["hazards"],
             str(len(members)),
-            f"{mean(members, 'test_accuracy'):.2f}",
-            f"{mean(members, 'last_accuracy'):.1f}",
+            f"{100 * mean(members, 'test_accuracy'):.2f}",
+            f"{100 * mean(members, 'last_accuracy'):.1f}",
             f"{one['input_us']:.3f}",
             str(one["dsp"]),
             "yes" if one["fits"] else "no",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,23 +11,20 @@ from rich.console import Console
 from dnc_hw import activity
 from dnc_hw.cli import options
 from dnc_hw.cli.resources import headline
-from dnc_hw.engine import Engine
-from dnc_hw.parameters import initial_parameters
+from dnc_hw.config import machine_from
 from dnc_sparse.checkpoint import write_atomic
 from dnc_sparse.cli.options import console
 
 
+@options.on_machine()
 def trace(
-    machine: options.MachineName = "mnist-12bit",
-    lanes: options.Lanes = None,
-    fan_out: options.FanOut = None,
-    pipeline: options.Pipeline = None,
-    kind: options.Kind = None,
-    pattern_seed: options.PatternSeed = 0,
-    hazards: options.Hazards = None,
-    clock_mhz: options.ClockMhz = None,
+    described: dict[str, Any],
     first: Annotated[int, typer.Option(min=0, help="First junction cycle.")] = 0,
     cycles: Annotated[int, typer.Option(min=1, help="Junction cycles.")] = 6,
+    addresses: Annotated[
+        bool,
+        typer.Option("--addresses", help="Also the word that each memory of a bank is at."),
+    ] = False,
     vcd: Annotated[
         Path | None, typer.Option(help="Write a waveform, for GTKWave and the like.")
     ] = None,
@@ -39,25 +36,16 @@ def trace(
     """
     if vcd is None and csv is None:
         raise ValueError("a trace goes into a file; give --vcd FILE, --csv FILE or both")
-    built = options.machine(
-        machine,
-        lanes=lanes,
-        fan_out=fan_out,
-        pipeline=pipeline,
-        kind=kind,
-        pattern_seed=pattern_seed,
-        hazards=hazards,
-        clock_mhz=clock_mhz,
-    )
-    events = Engine(built, initial_parameters(built)).events(first, cycles)
+    built = machine_from(described)
+    log = activity.accesses(built, first, cycles)
     shown = console()
     shown.print(headline(built), highlight=False, soft_wrap=True)
     if vcd is not None:
-        _write(vcd, activity.as_vcd(built, events, first, cycles), shown)
+        _write(vcd, activity.as_vcd(built, log, first, cycles, addresses=addresses), shown)
     if csv is not None:
-        _write(csv, activity.as_csv(events), shown)
+        _write(csv, activity.as_csv(log, addresses=addresses), shown)
     shown.print(
-        f"{len(events):,} accesses in {cycles} junction cycles of {built.cycle_clocks} clocks, "
+        f"{len(log):,} accesses in {cycles} junction cycles of {built.cycle_clocks} clocks, "
         f"{1000 / built.clock_mhz:.4g} ns each",
         highlight=False,
     )

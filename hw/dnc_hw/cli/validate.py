@@ -42,6 +42,14 @@ def validate(
         with shown.status(f"running {path}"):
             rows += validation.validate(data_dir, simulator=chosen, files=[path])
     shown.print(_table(rows, details))
+    for row in rows:
+        if row.simulated is not None:
+            shown.print(
+                f"{row.file}: of the last {validation.WINDOW:,} inputs correct, after each pass: "
+                f"{' '.join(map(str, row.simulated))}",
+                highlight=False,
+                soft_wrap=True,
+            )
     if json_file is not None:
         write_json(json_file, [asdict(row) for row in rows])
     compared, differing = (sum(getattr(row, n) for row in rows) for n in ("compared", "differing"))
