@@ -5,62 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
+from search.small_search import call, command, program
 
 from dnc_search.assembly import weights_of
-from dnc_search.cli import main
 from dnc_search.ledger import Ledger, sqlite_url
-
-SMALL = (
-    *("--epochs", "2", "--initial", "2", "--steps", "1", "--final-seeds", "1", "--wc", "0,1"),
-    *("--space-option", "nodes=4,16", "--space-option", "hidden_layers=0,1", "--threads", "1"),
-    *("--space-option", "dropouts=0.0,0.2", "--space-option", "activations=relu"),
-)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes of four features, which a small network tells apart."""
-    rng = np.random.default_rng(0)
-    y = np.arange(120) % 3
-    x = (rng.normal(size=(120, 4)) + 2 * np.eye(3, 4)[y]).astype(np.float32)
-    file = tmp_path_factory.mktemp("data") / "small.npz"
-    np.savez(file, x_train=x[:90], y_train=y[:90], x_test=x[90:], y_test=y[90:])
-    return file
-
-
-def command(data: Path, out: Path, *more: str) -> list[str]:
-    return ["run", "--data", str(data), "--out", str(out), *SMALL, *more]
-
-
-def call(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    return int(ended.value.code or 0)
-
-
-def program(*arguments: str) -> list[str]:
-    return [sys.executable, "-c", f"from dnc_search.cli import main; main({list(arguments)!r})"]
-
-
-@pytest.fixture(scope="module")
-def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished search."""
-    out = tmp_path_factory.mktemp("runs") / "first"
-    ended = subprocess.run(
-        program(*command(data, out, "--jobs", "2")), capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
-    # a line per candidate, and the best at the end
-    assert "baseline 1/1" in ended.stderr
-    assert "slots done: the search is finished" in ended.stdout
-    assert "ledger and weights are in" in ended.stdout
-    return out
 
 
 def test_a_search_runs_to_its_end_and_keeps_weights(finished: Path) -> None:
