@@ -11,8 +11,8 @@ train` does: python examples/compare_samplers.py [--quick] [--seeds N] [--jobs N
 
 import argparse
 import itertools
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -40,13 +40,14 @@ Curves = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Study:
-    """Data and budget of one comparison."""
+    """Data (with the options of `load`) and budget of one comparison."""
 
     name: str
     data: str
     w_c: float
     epochs: int
     batch_size: int = 128
+    options: Mapping[str, Any] = field(default_factory=dict)
     initial: int = 8
     steps: int = 16
 
@@ -62,8 +63,9 @@ class Study:
         return Search(
             name=f"{self.name}-{sampler}-{seed}",
             data=self.data,
+            data_options=self.options,
             data_digest=digest_of(self.data),
-            shape=asdict(shape_of(load(self.data))),
+            shape=asdict(shape_of(load(self.data, **self.options))),
             space=space_record(space),
             settings=asdict(settings),
             w_c=(self.w_c,),
@@ -176,13 +178,15 @@ def main() -> None:
     chosen = parser.parse_args()
     checkpoint.make_folder(chosen.out)
     if chosen.quick:
-        studies = [Study("morse", "morse-1.0", 0.1, epochs=1, initial=3, steps=2)]
+        studies = [
+            Study("morse", "morse-1.0", 0.1, 1, 64, {"samples_per_class": 40}, initial=3, steps=2)
+        ]
     else:
         fashion = part_of_fashion(chosen.out, 6_000)
         studies = [
-            Study("morse-3.1", "morse-size-1/8", 0.1, epochs=10, batch_size=64),
-            Study("reuters-r8", "reuters-r8", 0.1, epochs=8, batch_size=64),
-            Study("fashion-6k", fashion, 0.03, epochs=8, batch_size=64),
+            Study("morse", "morse-3.1", 0.1, 10, 64, {"samples_per_class": 120}),
+            Study("reuters-r8", "reuters-r8", 0.1, 8, 64),
+            Study("fashion-6k", fashion, 0.03, 8, 64),
         ]
     curves = run(studies, chosen.seeds, chosen.jobs, chosen.out)
     text = table(studies, curves)

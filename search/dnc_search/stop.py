@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -24,6 +25,10 @@ class Stop:
         self.wanted = False
         self._interruptible = False
         self._before: dict[signal.Signals, Any] = {}
+        parent = multiprocessing.parent_process()
+        # other libraries' processes have a parent of this kind too, that cannot be waited for
+        direct = parent is not None and parent.pid == os.getppid()
+        self._parent = os.getppid() if direct else None
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -41,8 +46,7 @@ class Stop:
 
     def check(self) -> None:
         """Raise KeyboardInterrupt when a stop is wanted."""
-        parent = multiprocessing.parent_process()
-        if self.wanted or (parent is not None and not parent.is_alive()):
+        if self.wanted or self._parent not in (None, os.getppid()):
             raise KeyboardInterrupt
 
     @contextmanager
