@@ -1,17 +1,16 @@
 // A junction's functions as dense products of AMX tiles, whose weights are expanded from the edges
 // on the way in, or compressed to them on the way out.
 //
-// | function    | kept panels (A or B)        | streamed panels        | kept, prepared by |
-// |-------------|-----------------------------|------------------------|------------------------------|
-// | forward     | A: weights, right neurons   | B: x, samples          | expanding rows of weights
-// | | grad_input  | B: weights, left neurons    | A: grad_y, samples     | expanding columns of
-// weights | | grad_weight | A: grad_y, right neurons    | B: x, left neurons     | - |
+// | function    | kept panels (A or B)     | streamed panels     | what is kept is made by      |
+// |-------------|--------------------------|---------------------|------------------------------|
+// | forward     | A: weights, outputs      | B: x, samples       | expanding rows of weights    |
+// | grad_input  | B: weights, inputs       | A: grad_y, samples  | expanding columns of weights |
+// | grad_weight | A: grad_y, outputs       | B: x, inputs        | packing                      |
 //
-// for each part of the streamed panels:                                            part stays in L2
+// for each part of the streamed panels (it stays in L2):
 //   pack it, all threads together
 //   for each unit (some kept panels), on one thread:
-//     for each kept panel, for each chunk of its steps:                            chunk stays in
-//     L1
+//     for each kept panel, for each chunk of its steps (it stays in L1):
 //       prepare the chunk
 //       for each streamed panel of the part: 2 x 2 tiles of sums, which the last chunk finishes
 #include <vector>
