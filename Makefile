@@ -10,6 +10,9 @@ CPP_TESTS := $(wildcard tests/cpp/*.cpp tests/cuda/*)
 CROSS_CXX := aarch64-linux-gnu-g++
 QEMU ?= qemu-aarch64
 
+# processes that share the tests; each takes up to 1.5 GiB
+TEST_JOBS ?= 2
+
 .PHONY: demo dev check format test test-tritons sanitize neon-tools neon-test wheel-test bench gpu clean
 .DEFAULT_GOAL := help
 help:
@@ -51,7 +54,7 @@ format: dev
 	@$(BIN)/clang-format -i $(CPP) $(CPP_TESTS)
 
 test: dev
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses $(TEST_JOBS) --dist worksteal
 
 # its interpreter fails with numpy 2.4
 # the oldest supported and the newest; 3.6 needs the older numpy

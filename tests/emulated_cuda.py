@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib.util
+import os
 import shutil
 import subprocess
 import sysconfig
@@ -38,7 +39,8 @@ def build(name: str, *sources: str) -> Path:
     target = ROOT / "build" / "emulated" / f"{name}-{_state(command)}.so"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        made = target.with_suffix(".tmp")
+        # another process may be at the same
+        made = target.with_suffix(f".{os.getpid()}.tmp")
         subprocess.run([*command, "-o", str(made)], check=True)
         made.replace(target)
     return target

@@ -77,6 +77,7 @@ struct Block {
   std::vector<Product> products[8];  // of each warpgroup, in order
   std::vector<std::function<void()>> copies;
   emulator::Barrier barriers[16];
+  int64_t launch = 0;  // the launch that this block is of
 };
 
 inline Block& block() {
@@ -233,6 +234,11 @@ inline void run_products(size_t count) {
 
 // The first call of every thread of a block.
 inline uint32_t dynamic_shared() {
+  // what a launch that failed has left behind is no mistake of this one
+  if (emulated::block().launch != emulator::launches) {
+    emulated::block() = {};
+    emulated::block().launch = emulator::launches;
+  }
   emulated::Thread& thread = emulated::thread();
   emulated::require(thread.products.empty() && thread.boxes.empty() && thread.words.empty(),
                     "starts while the block before has work under way:", thread.products.size());

@@ -92,6 +92,8 @@ struct Block {
 };
 inline Block block;
 inline std::string error;
+// how many there were; shared by all libraries of a process
+inline int64_t launches = 0;
 
 // Wavefronts of shared memory: as they were, and the fewest for accesses of those widths.
 struct Banks {
@@ -349,6 +351,7 @@ cudaError_t launch(void (*kernel)(Parameters...), int64_t blocks, int threads, i
   using namespace emulator;
   if (threads % kLanes || shared_bytes > kSharedPerBlock) return cudaErrorInvalidConfiguration;
   error.clear();
+  launches++;
   block.body = [=] { kernel(Parameters(arguments)...); };
   block_size.x = unsigned(threads);
   grid_size.x = unsigned(blocks);
