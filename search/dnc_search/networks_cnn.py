@@ -80,18 +80,20 @@ class ConvNet(nn.Module):
             ConvStep(n_in, layer, plan.activation)
             for n_in, layer in zip(channels, plan.layers, strict=False)
         )
-        self.shortcuts = tuple(layer.shortcut for layer in plan.layers)
+        self.plans = plan.layers
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = plan.classifier.build(seed)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs: [batch, n_outputs]."""
-        x = x.reshape(len(x), *self.image)
+        x = x.reshape(x.shape[0], *self.image)
         # what rejoins, by the layer it rejoins at
         rejoining: dict[int, Tensor] = {}
-        for i, (layer, leaves) in enumerate(zip(self.layers, self.shortcuts, strict=True)):
+        for i, (layer, plan) in enumerate(zip(self.layers, self.plans, strict=True)):
+            if plan.downsampling:
+                rejoining = {place: _halved(each) for place, each in rejoining.items()}
             x = layer(x, rejoining.pop(i, None))
-            if leaves:
+            if plan.shortcut:
                 rejoining[i + SKIPPED] = x
         y: Tensor = self.classifier(self.pool(x).flatten(1))
         return y
@@ -114,16 +116,19 @@ class ConvStep(nn.Module):
         self.dropout = nn.Dropout(layer.dropout)
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
-        """Return the layer's output, `shortcut` added before the activation."""
+        """Return the layer's output, `shortcut` of the same sides added before the activation."""
         y: Tensor = self.linear(x)
         if shortcut is not None:
-            y = y + _fitted(shortcut, y)
+            y = y + _widened(shortcut, y)
         y = self.dropout(self.activation(y))
         return y
 
 
-def _fitted(shortcut: Tensor, y: Tensor) -> Tensor:
-    """Return the shortcut with the sides and channels of y: [batch, channels, height, width]."""
-    while shortcut.shape[2:] != y.shape[2:]:
-        shortcut = F.avg_pool2d(shortcut, 2, ceil_mode=True)
+def _halved(shortcut: Tensor) -> Tensor:
+    # sides are rounded up, as those of the layers are
+    return F.avg_pool2d(shortcut, 2, ceil_mode=True)
+
+
+def _widened(shortcut: Tensor, y: Tensor) -> Tensor:
+    """Return the shortcut with the channels of y: [batch, channels, height, width]."""
     return F.pad(shortcut, (0, 0, 0, 0, 0, y.shape[1] - shortcut.shape[1]))

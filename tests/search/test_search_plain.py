@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dnc_search.networks import Junction
+from dnc_search.networks_cnn import ConvLayer, ConvPlan
 from dnc_search.plain import SCOPE, PlainNetwork, plain_network
 from dnc_sparse.nn import SparseLinear, SparseMLP
 from dnc_sparse.patterns import from_mask
@@ -60,6 +62,17 @@ def test_a_network_is_rebuilt_with_its_weights(model: nn.Module) -> None:
 
 def test_branches_and_functions_are_written_too() -> None:
     assert same_result(Residual(), 36).sparse
+
+
+def test_convolutions_with_shortcuts_are_written() -> None:
+    layers = tuple(
+        ConvLayer(channels, downsampling, dropout=0.1, shortcut=shortcut)
+        for channels, downsampling, shortcut in (
+            *((4, "", True), (6, "stride", False), (6, "pool", True)),
+            *((8, "stride", False), (9, "", False)),
+        )
+    )
+    same_result(ConvPlan((2, 5, 3), layers, Junction(9, 3), "relu").build(0), 30)
 
 
 def test_a_dense_network_needs_no_package_of_ours() -> None:
