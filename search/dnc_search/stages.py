@@ -131,17 +131,17 @@ class Course:
     def loss(self, record: Record, history: Sequence[Record], w_c: float) -> float:
         """Return f of a record; one that failed costs what the largest network does, all wrong.
 
-        Raises SearchFailed when there is no baseline to compare with.
+        Raises SearchFailed when the baseline failed.
         """
         if record.state == "failed":
-            return self.loss_of({**_baseline(history), "error": 1.0}, history, w_c)
+            return self.loss_of({**baseline_of(history), "error": 1.0}, history, w_c)
         return self.loss_of(record.measures, history, w_c)
 
     def loss_of(
         self, measures: Mapping[str, float], history: Sequence[Record], w_c: float
     ) -> float:
         """Return f of raw measures."""
-        return self.score(measures, _baseline(history), w_c)
+        return self.score(measures, baseline_of(history), w_c)
 
     def highest_useful_error(
         self, counted: Mapping[str, float], records: Sequence[Record]
@@ -279,11 +279,13 @@ def _alike_outside(stage: Bayesian, config: Config, base: Config) -> bool:
     return stage.place(config, {}) == stage.place(base, {})
 
 
-def _baseline(history: Sequence[Record]) -> Mapping[str, float]:
+def baseline_of(history: Sequence[Record]) -> Mapping[str, float]:
+    """Return the measures of the largest network. Raises SearchFailed where it has none."""
     baseline = next(record for record in history if record.stage == BASELINE)
     if baseline.state == "failed":
         raise SearchFailed(
             f"the largest network of the space, which complexities are relative to, cannot be "
-            f"trained: {baseline.failure}; lower the limits of the space"
+            f"trained: {baseline.failure}; lower the limits of the space, or mend it, "
+            f"and begin another search"
         )
     return baseline.measures

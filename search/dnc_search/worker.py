@@ -27,7 +27,7 @@ from dnc_search.pruning import pruner
 from dnc_search.record import Record
 from dnc_search.sampler import suggest
 from dnc_search.slots import OPEN, slot_of, slots_of
-from dnc_search.stages import BASELINE, FINAL, Course
+from dnc_search.stages import BASELINE, FINAL, Course, baseline_of
 from dnc_search.stop import Stop
 from dnc_sparse.training import Epoch, StopTraining
 
@@ -98,6 +98,8 @@ class Worker:
                         "goes on with the search"
                     ) from None
                 history += self.ledger.records(stage)
+                # nothing can be judged without it, so nothing need be trained
+                baseline_of(history)
 
     def evaluate(self, stage: str, slot: int, config: Config, on_epoch: OnEpoch) -> Evaluation:
         """Train the candidate of a slot as its stage demands."""

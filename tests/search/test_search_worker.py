@@ -105,6 +105,17 @@ def test_when_nothing_can_be_trained_the_search_says_so(tmp_path: Path) -> None:
         run(tmp_path, hopeless)
 
 
+def test_nothing_is_trained_without_a_baseline(tmp_path: Path) -> None:
+    class TooLarge(Failing):
+        def baseline(self, config: Config, seed: int, on_epoch: OnEpoch) -> Evaluation:
+            return Evaluation("failed", {}, (), 0.0, "out of memory: too wide")
+
+    with pytest.raises(SearchFailed, match=r"^the largest network .* cannot be trained: out of"):
+        run(tmp_path, TooLarge())
+    with toy.ledger(tmp_path) as ledger:
+        assert ledger.stages() == ["baseline"]
+
+
 def test_a_stage_without_candidates_left_goes_on_with_fewer(tmp_path: Path) -> None:
     width = toy.STAGES[0]
     assert isinstance(width, Bayesian)
