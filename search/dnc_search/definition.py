@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self, get_args
 
@@ -104,11 +104,7 @@ class Search:
         now, then = self.record(), before.record()
         if self.data_digest is not None and self.data_digest == before.data_digest:
             now["data"] = then["data"]
-        return [
-            f"{name} was {then[name]!r}, now {now[name]!r}"
-            for name in now
-            if now[name] != then[name]
-        ]
+        return list(_changes("", then, now))
 
 
 def digest_of(data: str) -> str | None:
@@ -118,6 +114,15 @@ def digest_of(data: str) -> str | None:
     """
     identity = Task(data=data, recipe="paper").identity()["data"]
     return None if identity == data else str(identity)
+
+
+def _changes(name: str, then: Any, now: Any) -> Iterator[str]:
+    if not (isinstance(then, dict) and isinstance(now, dict)):
+        if then != now:
+            yield f"{name} was {then!r}, now {now!r}"
+        return
+    for key in {**then, **now}:
+        yield from _changes(f"{name}.{key}".lstrip("."), then.get(key), now.get(key))
 
 
 def _at_least(limit: int, **values: int | None) -> None:

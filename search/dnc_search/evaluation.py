@@ -165,7 +165,8 @@ def _check_validation(data: DataSet) -> None:
         )
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Raise RuntimeError unless there is such a device here."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -194,7 +195,7 @@ class _Run:
 
     def evaluation(self, epochs: int) -> Evaluation:
         """Train for so many epochs and return what came of it."""
-        _check_device(self.settings.device)
+        check_device(self.settings.device)
         started = time.perf_counter()
         failure = None
         try:

@@ -150,7 +150,7 @@ class Ledger:
         if differences:
             raise ValueError(
                 f"{self.url} holds another search named {self.name!r}: {'; '.join(differences)}; "
-                f"give the same options to go on with it, or another --name"
+                f"give the same options to go on with it, or another --out or --name"
             )
 
     def definition(self) -> Search | None:

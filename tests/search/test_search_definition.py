@@ -48,6 +48,12 @@ def test_a_definition_of_another_version_is_refused() -> None:
 def test_differences_are_listed_with_both_values() -> None:
     changed = replace(SEARCH, seed=3, steps=9)
     assert changed.differences(SEARCH) == ["seed was 0, now 3", "steps was 4, now 9"]
+    longer = replace(SEARCH, settings={**SEARCH.settings, "epochs": 7}, penalty={"edges": 1.0})
+    assert longer.differences(SEARCH) == [
+        f"settings.epochs was {SEARCH.settings.get('epochs')!r}, now 7",
+        "penalty.parameters was 1.0, now None",
+        "penalty.edges was None, now 1.0",
+    ]
 
 
 def test_a_file_may_move_but_not_change(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from dnc_search.cli.crew import Crew
 from dnc_search.cli.screen import Screen
 from dnc_search.cli.status import Summary, best_table, headline
 from dnc_search.definition import Search, digest_of
-from dnc_search.evaluation import Settings, shape_of
+from dnc_search.evaluation import Settings, check_device, shape_of
 from dnc_search.ledger import Ledger
 from dnc_search.overview import overview
 from dnc_search.space import Shape, Space
@@ -131,6 +131,7 @@ def run(
 def begin(ledger: Ledger, search: Search, space: Space, shape: Shape) -> Course:
     """Check the search, a new one by building networks of its space, and put it into the ledger."""
     course = course_of(search, space, shape)
+    check_device(str(search.settings["device"]))
     if ledger.definition() is None:
         check_space(space, shape)
     ledger.define(search)
