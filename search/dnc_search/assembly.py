@@ -85,7 +85,8 @@ def settings_of(search: Search) -> Settings:
 def load_data(search: Search, data_dir: Path | None) -> DataSet:
     """Return the data of a search with a validation split: their own, or one made of the training.
 
-    Raises ValueError when a file is not the one that the search began with.
+    Raises ValueError when a file is not the one that the search began with, for validation samples
+    of a single class, and for classes that are validated or tested but never trained.
     """
     digest = digest_of(search.data)
     if digest != search.data_digest:
@@ -94,10 +95,32 @@ def load_data(search: Search, data_dir: Path | None) -> DataSet:
             f"of {str(search.data_digest)[:12]}); restore it, or begin another search"
         )
     data = load(search.data, None if data_dir is None else str(data_dir), **search.data_options)
-    if data.validation is not None:
-        return data
-    # one split for all seeds of a search: what is compared must be comparable
-    return split_validation(data, search.validation_fraction)
+    if data.validation is None:
+        # one split for all seeds of a search: what is compared must be comparable
+        data = split_validation(data, search.validation_fraction)
+    _check_labels(data)
+    return data
+
+
+def _check_labels(data: DataSet) -> None:
+    if data.is_regression:
+        return
+    assert data.validation is not None
+    taught = set(data.train.y.tolist())
+    for part, split in (("validation", data.validation), ("test", data.test)):
+        found = set(split.y.tolist())
+        if not found <= taught:
+            raise ValueError(
+                f"{part} samples of {data.name} are of class "
+                f"{', '.join(map(str, sorted(found - taught)))}, of which there is no training "
+                f"sample; mend the labels, or leave these samples out"
+            )
+        if part == "validation" and len(found) == 1:
+            raise ValueError(
+                f"all {len(split)} validation samples of {data.name} are of class {found.pop()}, "
+                f"so every network that always says so would win; give samples of each class, or "
+                f"leave x_val and y_val out to have a part of the training samples taken"
+            )
 
 
 def shape_from(search: Search) -> Shape:

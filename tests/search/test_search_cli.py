@@ -7,8 +7,11 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from search.small_search import call, command, program
 
 from dnc_search.assembly import weights_of
@@ -29,7 +32,7 @@ def test_status_shows_it(finished: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert call("status", "--out", str(finished), "--once") == 0
     shown = capsys.readouterr().out
     assert "slots done: the search is finished" in shown
-    for words in ("baseline", "architecture", "training", "final", "best so far"):
+    for words in ("baseline", "architecture", "training", "final", "best so far", "test error"):
         assert words in shown
 
 
@@ -85,6 +88,35 @@ def test_bad_input_is_refused_before_anything_is_trained(
     assert call("run", "--data", str(data), "--out", str(out), *arguments) == 2
     assert message in capsys.readouterr().err
     assert not (out / "ledger.db").exists() or not Ledger(sqlite_url(out), "out").searches()
+
+
+def test_a_device_that_is_not_here_is_named_before_the_search_is_written(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has the device")
+    assert call("run", "--data", str(data), "--out", str(tmp_path), "--device", "cuda") == 2
+    assert "the device 'cuda' cannot be used here" in capsys.readouterr().err
+    with Ledger(sqlite_url(tmp_path), "any") as ledger:
+        assert not ledger.searches()
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"y_val": [1, 1, 1]}, "all 3 validation samples of mine are of class 1, so every"),
+        ({"y_val": [0, 5, 7]}, "validation samples of mine are of class 5, 7, of which there is"),
+        ({"y_test": [0, 1, 4]}, "test samples of mine are of class 4, of which there is no"),
+    ],
+)
+def test_labels_that_cannot_be_judged_are_refused(
+    labels: dict[str, list[int]], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, x = tmp_path / "mine.npz", np.random.default_rng(0).random((3, 2), np.float32)
+    y: dict[str, Any] = {"y_train": [0, 1, 1], "y_val": [0, 1, 1], "y_test": [0, 1, 1], **labels}
+    np.savez(file, x_train=x, x_val=x, x_test=x, **y)
+    assert call("run", "--data", str(file), "--out", str(tmp_path / "out")) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_missing_data_and_ledgers_are_named(
