@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dnc_search.ledger import Ledger
 from dnc_search.record import Record
-from dnc_search.stages import BASELINE, Course, SearchFailed
+from dnc_search.stages import BASELINE, FINAL, Course, SearchFailed
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ class Overview:
     running: tuple[Running, ...]
     best: dict[float, Record]
     records: tuple[Record, ...]
+
+    def test_errors(self, record: Record) -> list[float]:
+        """Return the test errors of a candidate's final runs."""
+        runs = (run for run in self.records if run.stage == FINAL and run.key == record.key)
+        return [run.measures["test_error"] for run in runs if "test_error" in run.measures]
 
     @property
     def slots(self) -> int:

@@ -94,11 +94,14 @@ def _about(findings: Findings) -> dict[str, str]:
     shares = ", ".join(f"{name} {share:g}" for name, share in search.penalty.items())
     stages = dict.fromkeys(record.stage for record in findings.records)
     return {
-        "data": search.data,
+        "data": ", ".join([search.data, *(f"{n} {v}" for n, v in search.data_options.items())]),
         "space": str(search.space["name"]),
         "stages": ", ".join(stages),
         "each candidate": f"{settings['epochs']} epochs, {settings['schedule']} schedule",
-        "validation": f"{100 * search.validation_fraction:g} % of the training samples",
+        "validation": (
+            f"{100 * search.validation_fraction:g} % of the training samples, "
+            f"unless the data bring validation samples"
+        ),
         "w_c": ", ".join(f"{w_c:g}" for w_c in search.w_c),
         "complexity": shares,
         "baseline": ", ".join(f"{name} {findings.baseline[name]:,g}" for name in search.penalty),

@@ -37,7 +37,7 @@ def test_rescore_agrees_with_the_search(finished: Path, capsys: pytest.CaptureFi
     shown = capsys.readouterr().out
     for w_c in (0.0, 0.5):
         winner = findings.winner(w_c)
-        assert f"w_c {w_c:g}" in shown
+        assert f"w_c = {w_c:g}" in shown
         assert f"{winner.score:.4f}" in shown
 
 

@@ -52,10 +52,12 @@ def _table(findings: Findings, w_c: float, top: int) -> Table:
     # raises before anything is shown when there is nothing to rank
     findings.winner(w_c)
     names = list(dict.fromkeys([*findings.search.penalty, "parameters"]))
-    table = Table(f"w_c {w_c:g}", "network", "error", *names, box=None, pad_edge=False)
+    table = Table("f", "network", "error", *names, "found in", box=None, pad_edge=False)
+    table.title, table.title_justify = f"w_c = {w_c:g}", "left"
     for record in findings.ranking(w_c)[:top]:
         measures = (f"{record.measures[name]:,g}" for name in names)
         error = f"{100 * record.error:.2f} %"
         score = f"{findings.score(record, w_c):.4f}"
-        table.add_row(score, findings.network(record), error, *measures)
+        place = f"{record.stage} {record.slot + 1}"
+        table.add_row(score, findings.network(record), error, *measures, place)
     return table

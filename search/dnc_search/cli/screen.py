@@ -8,6 +8,7 @@ from typing import Self
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.table import Table
 
 from dnc_search.cli.status import Summary, best_table, headline
 from dnc_search.overview import Overview
@@ -47,7 +48,10 @@ class Screen:
         if self._live is not None:
             bar = ProgressBar(total=max(1, now.slots), completed=now.done, width=BAR_WIDTH)
             table = [best_table(now, self._summary)] if now.best else []
-            self._live.update(Group(*table, bar, headline(now)))
+            below = Table.grid()
+            below.add_row(bar)
+            below.add_row(headline(now))
+            self._live.update(Group(*table, below))
         elif self._lines:
             for record in now.records:
                 if (record.stage, record.slot) not in self._shown:
@@ -60,7 +64,8 @@ class Screen:
         if result is None:
             figures = [("error", "error"), ("test_error", "test error")]
             known = [f"{n} {record.measures[k]:.4f}" for k, n in figures if k in record.measures]
-            result = ", ".join([*known, f"{record.epochs} epochs, {record.seconds:.1f} s"])
+            epochs = [f"{record.epochs} epochs"] if record.curve else []
+            result = ", ".join([*known, *epochs, f"{record.seconds:.1f} s"])
         return (
             f"{record.stage} {record.slot + 1}/{budget}  {self._summary(record.config)}  "
             f"{record.state}: {result}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from statistics import mean
 from typing import Annotated
 
 import typer
@@ -71,22 +72,27 @@ def picture(now: Overview, summary: Summary) -> RenderableType:
     if now.running:
         running = _table("running", "slot", "epoch", "worker")
         for each in now.running:
-            running.add_row(each.stage, str(each.slot), str(each.epoch), each.worker)
+            running.add_row(each.stage, str(each.slot + 1), str(each.epoch), each.worker)
         parts.append(running)
     return Group(*parts, headline(now))
 
 
 def best_table(now: Overview, summary: Summary) -> Table:
-    """Return the best candidate of each w_c as a table."""
-    table = _table("w_c", "best so far", "error", "parameters", "found in")
+    """Return the best candidate of each w_c as a table, with the mean of its final runs."""
+    tests = {w_c: now.test_errors(record) for w_c, record in now.best.items()}
+    tested = ["test error"] if any(tests.values()) else []
+    table = _table("w_c", "best so far", "error", *tested, "parameters", "found in")
+    table.columns[1].no_wrap = False
     for w_c, record in now.best.items():
         parameters = record.measures.get("parameters")
+        test = f"{100 * mean(tests[w_c]):.2f} %" if tests[w_c] else ""
         table.add_row(
             f"{w_c:g}",
             summary(record.config),
             f"{100 * record.error:.2f} %",
+            *[test] * len(tested),
             "" if parameters is None else f"{parameters:,.0f}",
-            f"{record.stage} {record.slot}",
+            f"{record.stage} {record.slot + 1}",
         )
     return table
 
@@ -96,12 +102,15 @@ def headline(now: Overview) -> str:
     line = f"{now.done} of {now.slots} slots done"
     if now.is_finished:
         return f"{line}: the search is finished"
+    if now.running:
+        each = now.running[0]
+        line += f", {each.stage} {each.slot + 1} after {each.epoch} epochs"
     left = now.seconds_left
     return line if left is None else f"{line}, about {timedelta(seconds=round(left))} left"
 
 
 def _table(*columns: str) -> Table:
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
-    for column in table.columns[1:]:
+    for column in table.columns:
         column.no_wrap = True
     return table
