@@ -16,9 +16,9 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -115,9 +115,18 @@ def postgres_missing() -> str | None:
     return None if _postgres_bin() else "no PostgreSQL server (Debian: postgresql) is installed"
 
 
+@dataclass(frozen=True)
+class Server:
+    """A PostgreSQL server of a test's own, and the URL of its database."""
+
+    url: str
+    start: Callable[[], None]
+    stop: Callable[[], None]
+
+
 @contextmanager
-def postgres() -> Iterator[str]:
-    """Run a PostgreSQL server of its own, on a socket in a temporary folder, and give its URL."""
+def postgres() -> Iterator[Server]:
+    """Run a PostgreSQL server on a socket in a temporary folder."""
     programs = _postgres_bin()
     assert programs is not None
     folder = Path(tempfile.mkdtemp(prefix="pg"))
@@ -140,11 +149,16 @@ def postgres() -> Iterator[str]:
     try:
         run("initdb", "-A", "trust", "-U", "search")
         options = f"-k {folder} -c listen_addresses=''"
-        run("pg_ctl", "-w", "-l", str(folder / "log"), "-o", options, "start")
+        server = Server(
+            f"postgresql://search@/postgres?host={folder}",
+            lambda: run("pg_ctl", "-w", "-l", str(folder / "log"), "-o", options, "start"),
+            lambda: run("pg_ctl", "-w", "-m", "immediate", "stop"),
+        )
+        server.start()
         try:
-            yield f"postgresql://search@/postgres?host={folder}"
+            yield server
         finally:
-            run("pg_ctl", "-w", "-m", "immediate", "stop")
+            server.stop()
     finally:
         shutil.rmtree(folder)
 
