@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self, get_args
 
+from dnc_search.score import check_weights
 from dnc_sparse.experiment import Task
 
 SamplerName = Literal["ramp", "tpe", "gp", "random"]
@@ -56,14 +56,7 @@ class Search:
         if not self.w_c or len(set(self.w_c)) < len(self.w_c):
             raise ValueError(f"w_c must be one number or several that differ, got {self.w_c}")
         for w in self.w_c:
-            if not (math.isfinite(w) and w >= 0):
-                raise ValueError(f"w_c must be 0 or more, got {w:g}; 0 counts the error alone")
-        shares = self.penalty.values()
-        if not shares or not all(0 < s <= 1 for s in shares) or not math.isclose(sum(shares), 1):
-            raise ValueError(
-                f"the shares of the penalty must be above 0 and add up to 1, got "
-                f"{_listed(self.penalty)}"
-            )
+            check_weights(w, self.penalty)
         if not 0 < self.validation_fraction < 1:
             raise ValueError(
                 f"the validation fraction must lie between 0 and 1, got {self.validation_fraction}"
@@ -135,7 +128,3 @@ def _one_of(known: tuple[str, ...], **values: str) -> None:
     for name, value in values.items():
         if value not in known:
             raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(known)}")
-
-
-def _listed(shares: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {share:g}" for name, share in shares.items()) or "none"

@@ -31,7 +31,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Findings], Figure]], ...] = (
     ),
     (
         "Progress",
-        "Lower is better; the line is the best so far among candidates trained to their end.",
+        "Lower is better; the line is the best so far.",
         figures.progress,
     ),
     (

@@ -65,7 +65,7 @@ def test_another_search_in_the_same_folder_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--wc", "-1"], "w_c must be 0 or more, got -1"),
+        (["--wc", "-1"], "w_c must be 0 or more and finite, got -1"),
         (["--wc", "a"], "--wc takes numbers with commas between"),
         (["--penalty", "clocks"], "clocks"),
         (["--penalty", "edges=x"], "--penalty takes NAME or NAME=SHARE"),

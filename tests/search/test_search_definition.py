@@ -15,13 +15,16 @@ from dnc_search.definition import Search, digest_of
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"w_c": (-0.1,)}, r"^w_c must be 0 or more, got -0\.1; 0 counts the error alone$"),
-        ({"w_c": (float("nan"),)}, r"^w_c must be 0 or more, got nan"),
+        (
+            {"w_c": (-0.1,)},
+            r"^w_c must be 0 or more and finite, got -0\.1; 0 counts the error alone$",
+        ),
+        ({"w_c": (float("nan"),)}, r"^w_c must be 0 or more and finite, got nan"),
         ({"w_c": ()}, r"^w_c must be one number or several that differ, got \(\)$"),
         ({"w_c": (1, 1)}, r"^w_c must be one number or several that differ"),
         ({"name": "a/b"}, r"^a search needs a name without '/', got 'a/b'$"),
-        ({"penalty": {}}, r"^the shares of the penalty must be above 0 .* got none$"),
-        ({"penalty": {"edges": 0.5}}, r"add up to 1, got edges 0\.5$"),
+        ({"penalty": {}}, r"^the shares of the penalty must add up to 1, got none"),
+        ({"penalty": {"edges": 0.5}}, r"add up to 1, got edges 0\.5, which add up to 0\.5$"),
         ({"validation_fraction": 1.0}, r"^the validation fraction must lie between 0 and 1, got 1"),
         ({"initial": 1}, r"^initial must be 2 or more, got 1$"),
         ({"steps": -1}, r"^steps must be 0 or more, got -1$"),
