@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dnc_search import drawing, figures
 from dnc_search.findings import Findings, Winner
+from dnc_search.foresight import foresight
 from dnc_search.record import Record
 from dnc_search.templating import template
 from dnc_sparse import __version__, checkpoint
@@ -70,6 +71,14 @@ def render(findings: Findings) -> str:
         sections=[
             {"title": title, "about": about, "source": _picture(draw(findings))}
             for title, about, draw in SECTIONS
+        ],
+        foresight=[
+            {
+                "name": each.name,
+                "rho": f"{each.rho:+.2f}",
+                "beyond": "-" if each.beyond is None else f"{each.beyond:+.2f}",
+            }
+            for each in foresight(findings)
         ],
         rankings=[
             {
