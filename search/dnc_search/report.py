@@ -111,7 +111,7 @@ def _about(findings: Findings) -> dict[str, str]:
         "w_c": ", ".join(f"{w_c:g}" for w_c in search.w_c),
         "complexity": shares,
         "baseline": ", ".join(f"{name} {findings.baseline[name]:,g}" for name in search.penalty),
-        "sampler, pruner": f"{search.sampler}, {search.pruner}",
+        "sampler, pruner, filter": f"{search.sampler}, {search.pruner}, {search.filter}",
         "seed": str(search.seed),
     }
 
