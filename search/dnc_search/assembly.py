@@ -16,6 +16,7 @@ from dnc_search.evaluation import (
     evaluate,
     evaluate_final,
     measure_baseline,
+    promise,
     shape_of,
 )
 from dnc_search.measures import measure
@@ -183,4 +184,10 @@ def assemble(
     if search.final_epochs is not None:
         final = replace(settings, epochs=search.final_epochs)
     course = course_of(search, space, shape_of(data))
+    if search.filter != "none":
+
+        def foretell(config: Config, seed: int) -> float | None:
+            return promise(space, config, data, settings, search.filter, seed)
+
+        course = replace(course, promise=foretell)
     return course, Training(space, data, settings, final, folder)

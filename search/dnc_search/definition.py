@@ -12,6 +12,7 @@ from dnc_sparse.experiment import Task
 
 SamplerName = Literal["ramp", "tpe", "gp", "random"]
 PrunerName = Literal["none", "asha", "hyperband", "median", "curve"]
+FilterName = Literal["none", "naswot", "synflow", "parameters"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Search:
     steps: int | None = None
     sampler: SamplerName = "ramp"
     pruner: PrunerName = "none"
+    filter: FilterName = "none"
     final_seeds: int = 3
     final_epochs: int | None = None
 
@@ -66,6 +68,12 @@ class Search:
         _at_least(1, final_epochs=self.final_epochs)
         _one_of(get_args(SamplerName), sampler=self.sampler)
         _one_of(get_args(PrunerName), pruner=self.pruner)
+        _one_of(get_args(FilterName), filter=self.filter)
+        if self.filter != "none" and any(self.w_c):
+            raise ValueError(
+                f"the {self.filter} filter foretells the error and knows no complexity, but w_c is "
+                f"{', '.join(f'{w:g}' for w in self.w_c)}; give a w_c of 0, or no filter"
+            )
         if self.pruner not in ("none", "curve") and len(self.w_c) > 1:
             raise ValueError(
                 f"the {self.pruner} pruner compares one figure of each candidate, but there are "

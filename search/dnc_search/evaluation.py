@@ -15,6 +15,7 @@ from torch import nn
 
 from dnc_search.measures import Subject, measure
 from dnc_search.parameters import Config
+from dnc_search.proxies import minibatch, proxies
 from dnc_search.record import State
 from dnc_search.space import Shape, Space
 from dnc_sparse.data import DataSet, Split, join_validation
@@ -75,6 +76,7 @@ class Evaluation:
     curve: tuple[float, ...]
     seconds: float
     failure: str | None = None
+    proxies: dict[str, float] = field(default_factory=dict)
 
 
 def shape_of(data: DataSet) -> Shape:
@@ -157,6 +159,18 @@ def count(
     return run.evaluation(0).measures
 
 
+def promise(
+    space: Space, config: Config, data: DataSet, settings: Settings, name: str, seed: int = 0
+) -> float | None:
+    """Return a proxy by its name, or the `parameters`, of the network that a seed gives.
+
+    One that cannot be built or counted has none; `evaluate` says why.
+    """
+    run = _Run(space, config, data, replace(settings, measures=("parameters",)), seed)
+    found = run.evaluation(0)
+    return (found.measures | found.proxies).get(name)
+
+
 def _check_validation(data: DataSet) -> None:
     if data.validation is None:
         raise ValueError(
@@ -190,6 +204,7 @@ class _Run:
     final: bool = False
     measures: dict[str, float] = field(default_factory=dict)
     curve: list[float] = field(default_factory=list)
+    proxies: dict[str, float] = field(default_factory=dict)
     epochs_done: int = 0
     raised_outside: BaseException | None = None
 
@@ -215,6 +230,7 @@ class _Run:
             tuple(self.curve),
             time.perf_counter() - started,
             failure,
+            self.proxies,
         )
 
     def _train_and_measure(self, epochs: int) -> None:
@@ -232,6 +248,7 @@ class _Run:
             self.config, shape, model, samples, fit_config, self.settings.latency_batch
         )
         self._measure(subject, "counted", "run")
+        self.proxies = proxies(model, minibatch(train.x).to(device))
         if not epochs:
             return
         history = fit(

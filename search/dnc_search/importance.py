@@ -18,6 +18,13 @@ from dnc_search.findings import Findings
 MIN_RECORDS = 5
 
 
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Return Spearman's rank correlation of a and b: [n] each, 0 where one does not vary."""
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return 0.0
+    return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
+
+
 def importance(findings: Findings, w_c: float) -> dict[str, float]:
     """Return the strength of each parameter's association with the score, 0 to 1, strongest first.
 
@@ -37,14 +44,8 @@ def importance(findings: Findings, w_c: float) -> dict[str, float]:
         if any(isinstance(value, str) for value in values):
             found[name] = _correlation_ratio([str(value) for value in values], ranks)
         else:
-            found[name] = _rank_correlation(np.asarray(values, float), ranks)
+            found[name] = abs(rank_correlation(np.asarray(values, float), ranks))
     return dict(sorted(found.items(), key=lambda item: -item[1]))
-
-
-def _rank_correlation(values: np.ndarray, ranks: np.ndarray) -> float:
-    if np.ptp(ranks) == 0:
-        return 0.0
-    return abs(float(np.corrcoef(stats.rankdata(values), ranks)[0, 1]))
 
 
 def _correlation_ratio(groups: list[str], ranks: np.ndarray) -> float:

@@ -24,7 +24,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from dnc_search.definition import Search
 from dnc_search.record import Record
-from dnc_search.slots import Slot, slots_of
+from dnc_search.slots import CHOICE, Slot, slots_of
 
 HEARTBEAT_SECONDS = 60
 RETRIES = 2
@@ -273,7 +273,7 @@ def _choice(slot: Slot) -> dict[str, Any]:
     """Return what was already chosen for a slot: its retry trains the same candidate."""
     for attempt in reversed(slot.attempts):
         if "config" in attempt.user_attrs:
-            return {k: v for k, v in attempt.user_attrs.items() if k in ("config", "point")}
+            return {k: v for k, v in attempt.user_attrs.items() if k in CHOICE}
     return {}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from dnc_search.parameters import Config
@@ -20,7 +20,8 @@ class Record:
     `measures` holds what was measured, by name: `error` (1 - validation accuracy, or the
     validation mean squared error over the variance of the targets) and every complexity. A
     candidate `stopped` early has the error it had then; one that `failed` says why and has no
-    measures but those known without training. `curve` is the validation error after each epoch.
+    measures but those known without training. `curve` is the validation error after each epoch,
+    `proxies` are figures of the untrained network (`dnc_search.proxies`).
     """
 
     stage: str
@@ -32,6 +33,7 @@ class Record:
     seconds: float = 0.0
     failure: str | None = None
     worker: str = ""
+    proxies: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dnc_search import drawing, figures
 from dnc_search.findings import Findings, Winner
+from dnc_search.foresight import foresight
 from dnc_search.record import Record
 from dnc_search.templating import template
 from dnc_sparse import __version__, checkpoint
@@ -71,6 +72,14 @@ def render(findings: Findings) -> str:
             {"title": title, "about": about, "source": _picture(draw(findings))}
             for title, about, draw in SECTIONS
         ],
+        foresight=[
+            {
+                "name": each.name,
+                "rho": f"{each.rho:+.2f}",
+                "beyond": "-" if each.beyond is None else f"{each.beyond:+.2f}",
+            }
+            for each in foresight(findings)
+        ],
         rankings=[
             {
                 "w_c": f"{w_c:g}",
@@ -105,7 +114,7 @@ def _about(findings: Findings) -> dict[str, str]:
         "w_c": ", ".join(f"{w_c:g}" for w_c in search.w_c),
         "complexity": shares,
         "baseline": ", ".join(f"{name} {findings.baseline[name]:,g}" for name in search.penalty),
-        "sampler, pruner": f"{search.sampler}, {search.pruner}",
+        "sampler, pruner, filter": f"{search.sampler}, {search.pruner}, {search.filter}",
         "seed": str(search.seed),
     }
 

@@ -9,6 +9,7 @@ has its original's slot. All of this follows from the trials alone, so every wor
 | slot                  | this trial is a retry, of this slot                                     |
 | config                | the configuration, complete; written in one piece before training       |
 | point                 | the point of the unit cube that it was decoded from, where there is one |
+| promises              | what the filter made of each proposal, in their order                   |
 | worker                | who trains it                                                           |
 | record                | the result: state, measures, curve, seconds, failure                    |
 | skipped               | why the slot needs no candidate                                         |
@@ -27,6 +28,8 @@ from optuna.trial import FrozenTrial, TrialState
 from dnc_search.record import Record
 
 OPEN = (TrialState.WAITING, TrialState.RUNNING)
+# what was decided for a slot, which a retry takes over
+CHOICE = ("config", "point", "promises")
 
 
 @dataclass(frozen=True)

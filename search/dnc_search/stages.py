@@ -22,6 +22,7 @@ from functools import cached_property
 import numpy as np
 
 from dnc_search.definition import Search
+from dnc_search.filtering import PROPOSALS, proposals
 from dnc_search.kernel import Component
 from dnc_search.parameters import Config, Parameter, Value
 from dnc_search.record import Record, config_key
@@ -34,6 +35,8 @@ BASELINE, FINAL = "baseline", "final"
 Score = Callable[[Mapping[str, float], Mapping[str, float], float], float]
 
 
+# what a filter goes by, higher is better: of a configuration and the seed it is trained with
+Promise = Callable[[Config, int], float | None]
 # configurations with their points
 Points = Sequence[tuple[Config, Sequence[float]]]
 
@@ -44,10 +47,14 @@ class SearchFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A configuration to train, and the point it was decoded from where its sampler keeps that."""
+    """A configuration to train, and the point it was decoded from where its sampler keeps that.
+
+    `promises` are those of all that a filter chose it from, in the order they were proposed.
+    """
 
     config: Config
     point: tuple[float, ...] | None = None
+    promises: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,8 @@ class Course:
     """The stages of a search in their order: the baseline, those of its space, the final runs.
 
     `complete` adds the presets to a configuration, `largest` is the network that the complexities
-    are relative to. Raises ValueError for stages that cannot follow each other so.
+    are relative to. With a `promise` the first stage trains the most promising of a few proposals.
+    Raises ValueError for stages that cannot follow each other so.
     """
 
     search: Search
@@ -63,6 +71,7 @@ class Course:
     complete: Callable[[Config], dict[str, Value]]
     largest: Config
     score: Score
+    promise: Promise | None = None
 
     def __post_init__(self) -> None:
         names = [BASELINE, *(stage.name for stage in self.stages), FINAL]
@@ -235,9 +244,23 @@ class Course:
             stage_seed=self._seed(stage.name),
             seed=self._seed(stage.name, slot, 0),
         )
-        choice = SAMPLERS[self.search.sampler](request)
-        config = self.complete(stage.place(base, choice.values))
-        return Candidate(config, choice.point)
+        # later stages decide how a network is trained, of which a promise knows nothing
+        several = proposals(
+            SAMPLERS[self.search.sampler], request, PROPOSALS if first and self.promise else 1
+        )
+        candidates = [
+            Candidate(self.complete(stage.place(base, choice.values)), choice.point)
+            for choice in several
+        ]
+        return self._most_promising(candidates, self.seed(stage.name, slot))
+
+    def _most_promising(self, candidates: Sequence[Candidate], seed: int) -> Candidate:
+        """Return the candidate with the highest promise, the first where equal."""
+        if self.promise is None or len(candidates) == 1:
+            return candidates[0]
+        promises = tuple(self.promise(candidate.config, seed) for candidate in candidates)
+        known = [-math.inf if promise is None else promise for promise in promises]
+        return replace(candidates[known.index(max(known))], promises=promises)
 
     def _observed(
         self, stage: Bayesian, records: Sequence[Record], history: Sequence[Record], w_c: float

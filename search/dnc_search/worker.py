@@ -229,6 +229,8 @@ class _Attempt:
         )
         if candidate.point is not None:
             trial.set_user_attr("point", candidate.point)
+        if candidate.promises:
+            trial.set_user_attr("promises", candidate.promises)
         # from here on the others see it
         trial.set_user_attr("config", dict(candidate.config))
         return candidate.config

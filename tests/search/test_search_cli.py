@@ -71,6 +71,7 @@ def test_another_search_in_the_same_folder_is_refused(
         (["--penalty", "edges=x"], "--penalty takes NAME or NAME=SHARE"),
         (["--space", "tree"], "unknown space 'tree'"),
         (["--validation", "1.5"], "the validation fraction must lie between 0 and 1"),
+        (["--wc", "1", "--filter", "naswot"], "the naswot filter foretells the error"),
         (
             ["--wc", "1", "--pruner", "curve", "--penalty", "seconds_per_epoch"],
             "the curve pruner needs complexities that follow from the network alone",

@@ -31,6 +31,8 @@ from dnc_search.definition import Search, digest_of
         ({"final_epochs": 0}, r"^final_epochs must be 1 or more, got 0$"),
         ({"sampler": "grid"}, r"^unknown sampler 'grid'; choose one of ramp, tpe, gp, random$"),
         ({"pruner": "asha"}, r"^the asha pruner compares one figure .* there are 2 w_c; give one"),
+        ({"filter": "zen"}, r"^unknown filter 'zen'; choose one of none, naswot, synflow, param"),
+        ({"filter": "naswot"}, r"^the naswot filter foretells .* but w_c is 0, 1; give a w_c of 0"),
     ],
 )
 def test_bad_values_are_refused(change: dict[str, Any], message: str) -> None:

@@ -67,6 +67,13 @@ def run(
     pruner: Annotated[
         str, typer.Option(help="End candidates early: none, asha, hyperband, median, curve.")
     ] = "none",
+    filter_: Annotated[
+        str,
+        typer.Option(
+            "--filter",
+            help="Train the most promising of four proposals: none, naswot, synflow, parameters.",
+        ),
+    ] = "none",
     final_seeds: Annotated[int, typer.Option(help="Final runs of each winner.")] = 3,
     final_epochs: Annotated[
         int | None, typer.Option(help="Epochs of the final runs; else those of candidates.")
@@ -115,6 +122,7 @@ def run(
         steps=steps,
         sampler=sampler,  # type: ignore[arg-type]
         pruner=pruner,  # type: ignore[arg-type]
+        filter=filter_,  # type: ignore[arg-type]
         final_seeds=final_seeds,
         final_epochs=final_epochs,
     )

@@ -68,6 +68,8 @@ def transfer(
         settings={**before.settings, **sparse_options.given(epochs=epochs)},
         w_c=w_c,
         seed=seed,
+        # the networks stand
+        filter="none",
         **changes,
     )
     make_folder(out)
