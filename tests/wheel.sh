@@ -14,7 +14,7 @@ PIP_CONSTRAINT="$root/constraints.txt" "$python" -m build --wheel --outdir "$wor
 "$python" -m venv "$work/venv"
 install=("$work/venv/bin/python" -m pip --disable-pip-version-check install --quiet -c constraints.txt)
 "${install[@]}" torch ${TORCH_INDEX:+--index-url "$TORCH_INDEX"}
-"${install[@]}" "$work"/dist/*.whl pytest pytest-benchmark pytest-xdist hypothesis matplotlib joblib optuna jinja2
+"${install[@]}" "$work"/dist/*.whl pytest pytest-benchmark pytest-xdist hypothesis matplotlib joblib optuna jinja2 "psycopg[binary]"
 
 mkdir "$work/tree"
 cp -r tests bench examples docs README.md CONTRIBUTING.md pyproject.toml "$work/tree"
@@ -22,5 +22,7 @@ cp -r tests bench examples docs README.md CONTRIBUTING.md pyproject.toml "$work/
 data=$root/../shared/data
 if [ -z "${DNC_DATA:-}" ] && [ -d "$data" ]; then export DNC_DATA=$data; fi
 cd "$work/tree"
+# processes that tests start find what the tests define
+export PYTHONPATH=$work/tree
 # Triton source is no other in a wheel, and its interpreter slow
 "$work/venv/bin/pytest" -q --numprocesses "${TEST_JOBS:-2}" --dist worksteal --ignore-glob='*/test_triton*.py'

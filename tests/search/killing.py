@@ -7,6 +7,7 @@ tests do; the folder `tests` must be on PYTHONPATH.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import multiprocessing
 import os
 import random
@@ -112,6 +113,8 @@ def reference() -> list[tuple[str, int, str, str, float]]:
 
 def postgres_missing() -> str | None:
     """Why no PostgreSQL server can be started here; None when one can."""
+    if importlib.util.find_spec("psycopg") is None:
+        return "psycopg, the extra postgres, is not installed"
     return None if _postgres_bin() else "no PostgreSQL server (Debian: postgresql) is installed"
 
 
