@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dnc_search.definition import Search
 from dnc_search.record import Record
-from dnc_search.score import rescore, score
+from dnc_search.score import judged_by, rescore, score
 from dnc_search.space import Shape, Space
 from dnc_sparse.stats import mean_interval
 
@@ -64,10 +64,7 @@ class Findings:
 
     def score(self, record: Record, w_c: float) -> float:
         """Return f of a candidate under this w_c; one that failed costs what the baseline does."""
-        measures = record.measures
-        if record.state == "failed":
-            measures = {**self.baseline, "error": 1.0}
-        return score(measures, self.baseline, w_c, self.search.penalty)
+        return score(judged_by(record, self.baseline), self.baseline, w_c, self.search.penalty)
 
     def ranking(self, w_c: float) -> list[Record]:
         """Return the candidates that did not fail, the best under this w_c first."""

@@ -85,6 +85,11 @@ def score(
     return math.log10(max(measures["error"] + w_c * f_c, LEAST))
 
 
+def judged_by(record: Record, baseline: Mapping[str, float]) -> Mapping[str, float]:
+    """Return the measures that f is of: one that failed costs what the baseline does, all wrong."""
+    return _always_wrong(baseline) if record.state == "failed" else record.measures
+
+
 def rescore(
     records: Sequence[Record],
     baseline: Mapping[str, float],
@@ -98,7 +103,11 @@ def rescore(
     """
     able = [record for record in records if record.state != "failed"]
     ranked = [Ranked(r, score(r.measures, baseline, w_c, penalty)) for r in able]
-    wrong = score({**baseline, "error": 1.0}, baseline, w_c, penalty)
+    wrong = score(_always_wrong(baseline), baseline, w_c, penalty)
     worst = max((each.score for each in ranked), default=wrong)
     failed = [Ranked(r, max(wrong, worst)) for r in records if r.state == "failed"]
     return sorted(ranked, key=lambda each: each.score) + failed
+
+
+def _always_wrong(baseline: Mapping[str, float]) -> Mapping[str, float]:
+    return {**baseline, "error": 1.0}

@@ -27,6 +27,7 @@ from dnc_search.kernel import Component
 from dnc_search.parameters import Config, Parameter, Value
 from dnc_search.record import Record, config_key
 from dnc_search.sampler import SAMPLERS, Request
+from dnc_search.score import judged_by
 from dnc_search.space import Bayesian, Grid, Stage
 
 BASELINE, FINAL = "baseline", "final"
@@ -142,9 +143,7 @@ class Course:
 
         Raises SearchFailed when the baseline failed.
         """
-        if record.state == "failed":
-            return self.loss_of({**baseline_of(history), "error": 1.0}, history, w_c)
-        return self.loss_of(record.measures, history, w_c)
+        return self.loss_of(judged_by(record, baseline_of(history)), history, w_c)
 
     def loss_of(
         self, measures: Mapping[str, float], history: Sequence[Record], w_c: float

@@ -27,6 +27,11 @@ Name = Annotated[
 DEFAULT_NAME = "search"
 
 
+def data_path(data: str) -> str:
+    """Return the name of a data set, of a file by its full path, for workers elsewhere."""
+    return str(Path(data).resolve()) if data.endswith(".npz") else data
+
+
 def storage_url(storage: str | None, out: Path | None) -> str:
     """Return the URL of the ledger that the options name. Raises ValueError for neither."""
     if storage is not None:

@@ -99,7 +99,7 @@ def run(
     dnc-search run --data mnist --space sparse-mlp --space-option nodes=16,512 --wc 0.1 --out runs/a
     """
     shares = options.shares(penalty)
-    path = str(Path(data).resolve()) if data.endswith(".npz") else data
+    path = options.data_path(data)
     chosen = space_from_texts(space, space_option or ())
     settings = Settings(
         epochs=epochs,

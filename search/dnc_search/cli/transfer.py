@@ -52,7 +52,7 @@ def transfer(
         findings = found(ledger)
     before = findings.search
     w_c = before.w_c if wc is None else sparse_options.numbers(wc, "--wc", float)
-    path = str(Path(data).resolve()) if data.endswith(".npz") else data
+    path = options.data_path(data)
     data_options = sparse_options.pairs(data_option)
     shape = shape_of(load(path, data_dir, **data_options))
     winners = {findings.winner(each).record.key: findings.winner(each).record for each in w_c}
