@@ -1,18 +1,21 @@
 """Which sampler to search with: ours against random search, TPE and Optuna's Gaussian process.
 
 Each searches the architectures of sparse perceptrons on three tasks, from one first design, for
-the same number of candidates and epochs. Every search keeps its ledger in OUT, and the same command
-goes on from there. At the end the best f so far is drawn into OUT/samplers.png, candidate by
-candidate, and what was found is printed and written to OUT/samplers.json.
+the same number of candidates and epochs. With `--kernels` the contest is between ways in which our
+Gaussian process may compare dense perceptrons: layer by layer, or the sum of all nodes, as
+Deep-n-Cheap did. Every search keeps its ledger under OUT; the same command goes on from there. At
+the end the best f so far is drawn into OUT/samplers.png (kernels.png), candidate by candidate, and
+what was found is printed and written to OUT/samplers.json.
 
 Run it from the repository's root; it needs the search extra, joblib, and the data as `dnc-sparse
-train` does: python examples/compare_samplers.py [--quick] [--seeds N] [--jobs N] [--out DIR]
+train` does:
+python examples/compare_samplers.py [--kernels] [--quick] [--seeds N] [--jobs N] [--out DIR]
 """
 
 import argparse
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,21 +24,47 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from dnc_search.assembly import assemble
 from dnc_search.cli.found import found
 from dnc_search.definition import SamplerName, Search, digest_of
 from dnc_search.evaluation import Settings, shape_of
 from dnc_search.ledger import Ledger, sqlite_url
-from dnc_search.spaces import SparseMlp, space_record
+from dnc_search.spaces import Mlp, SparseMlp, space_record
+from dnc_search.spaces.mlp import MlpSpace
 from dnc_search.worker import Worker
 from dnc_sparse import checkpoint
 from dnc_sparse.data import load
 from dnc_sparse.stats import mean_interval
 
-SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
 # best f so far, one row per seed: [seeds, candidates]
 Curves = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A sampler, and the space that says what it compares."""
+
+    name: str
+    sampler: SamplerName
+    space: MlpSpace
+
+
+def samplers() -> list[Contestant]:
+    """Return every sampler, on sparse perceptrons."""
+    space = SparseMlp(order=("architecture",), hidden_layers=(0, 2), nodes=(16, 256))
+    return [Contestant(name, name, space) for name in get_args(SamplerName)]
+
+
+def kernels() -> list[Contestant]:
+    """Return our sampler with either kernel, and random search, on dense perceptrons."""
+    space = Mlp(order=("architecture",), dropout=0.0)
+    return [
+        Contestant("layers", "ramp", space),
+        Contestant("paper", "ramp", replace(space, kernel="paper")),
+        Contestant("random", "random", space),
+    ]
 
 
 @dataclass(frozen=True)
@@ -51,17 +80,12 @@ class Study:
     initial: int = 8
     steps: int = 16
 
-    def search(self, sampler: SamplerName, seed: int) -> Search:
-        """Return the search of one sampler and seed."""
-        space = SparseMlp(
-            order=("architecture",),
-            hidden_layers=(0, 2),
-            nodes=(16, 256),
-            preset_batch_size=self.batch_size,
-        )
+    def search(self, who: Contestant, seed: int) -> Search:
+        """Return the search of one contestant and seed."""
+        space = replace(who.space, preset_batch_size=self.batch_size)
         settings = Settings(epochs=self.epochs, measures=("parameters",))
         return Search(
-            name=f"{self.name}-{sampler}-{seed}",
+            name=f"{self.name}-{who.name}-{seed}",
             data=self.data,
             data_options=self.options,
             data_digest=digest_of(self.data),
@@ -72,7 +96,7 @@ class Study:
             seed=seed,
             initial=self.initial,
             steps=self.steps,
-            sampler=sampler,
+            sampler=who.sampler,
             final_seeds=0,
         )
 
@@ -91,10 +115,10 @@ def part_of_fashion(folder: Path, samples: int) -> str:
     return str(path.resolve())
 
 
-def best_so_far(study: Study, sampler: SamplerName, seed: int, folder: Path) -> list[float]:
+def best_so_far(study: Study, who: Contestant, seed: int, folder: Path) -> list[float]:
     """Search, or go on with it, and return the lowest f after each candidate."""
     torch.set_num_threads(1)
-    search = study.search(sampler, seed)
+    search = study.search(who, seed)
     out = folder / search.name
     checkpoint.make_folder(out)
     with Ledger(sqlite_url(out), search.name) as ledger:
@@ -105,36 +129,35 @@ def best_so_far(study: Study, sampler: SamplerName, seed: int, folder: Path) -> 
     return list(itertools.accumulate(scores, min))
 
 
-def run(studies: Sequence[Study], seeds: int, jobs: int, folder: Path) -> list[dict[str, Curves]]:
-    """Return the curves of each study and sampler."""
-    cases = list(itertools.product(range(seeds), studies, SAMPLERS))
+def run(
+    studies: Sequence[Study], contest: Sequence[Contestant], seeds: int, jobs: int, folder: Path
+) -> list[dict[str, Curves]]:
+    """Return the curves of each study, by the names of the contestants."""
+    cases = list(itertools.product(range(seeds), studies, contest))
     done = Parallel(n_jobs=jobs, verbose=5)(
-        delayed(best_so_far)(study, sampler, seed, folder) for seed, study, sampler in cases
+        delayed(best_so_far)(study, who, seed, folder) for seed, study, who in cases
     )
-    curves: list[dict[str, Curves]] = []
-    for study in studies:
-        own = {
-            sampler: np.array(
-                [
-                    curve
-                    for case, curve in zip(cases, done, strict=True)
-                    if case[1:] == (study, sampler)
-                ]
-            )
-            for sampler in SAMPLERS
-        }
-        curves.append(own)
+    curves: list[dict[str, Curves]] = [{} for _ in studies]
+    for index, study in enumerate(studies):
+        for who in contest:
+            own = [
+                curve
+                for (_, task, each), curve in zip(cases, done, strict=True)
+                if task == study and each == who
+            ]
+            curves[index][who.name] = np.array(own)
     return curves
 
 
 def table(studies: Sequence[Study], curves: Sequence[dict[str, Curves]]) -> str:
-    """Return the final f of each sampler, and how often each was the best, as Markdown."""
-    lines = [f"| task | {' | '.join(SAMPLERS)} |", "|---" * (len(SAMPLERS) + 1) + "|"]
+    """Return the final f of each contestant, and its mean rank, as Markdown."""
+    names = list(curves[0])
+    lines = [f"| task | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for study, own in zip(studies, curves, strict=True):
-        cells = [_cell(own[sampler][:, -1]) for sampler in SAMPLERS]
+        cells = [_cell(rows[:, -1]) for rows in own.values()]
         lines.append(f"| {study.name}, w_c {study.w_c:g} | {' | '.join(cells)} |")
-    last = np.concatenate([[own[s][:, -1] for s in SAMPLERS] for own in curves], axis=1)
-    ranks = last.argsort(axis=0).argsort(axis=0).mean(axis=1) + 1
+    last = np.concatenate([[rows[:, -1] for rows in own.values()] for own in curves], axis=1)
+    ranks = rankdata(last, axis=0).mean(axis=1)
     lines.append(f"| mean rank | {' | '.join(f'{rank:.2f}' for rank in ranks)} |")
     return "\n".join(lines)
 
@@ -151,12 +174,12 @@ def draw(studies: Sequence[Study], curves: Sequence[dict[str, Curves]], path: Pa
     )
     for ax, study, own in zip(panels[0], studies, curves, strict=True):
         trials = np.arange(study.initial, study.initial + study.steps + 1)
-        for sampler, rows in own.items():
+        for name, rows in own.items():
             shown = rows[:, study.initial - 1 :].T
             intervals = [mean_interval(each.tolist()) for each in shown]
             means = np.array([mean for mean, _ in intervals])
             halves = np.array([half or 0.0 for _, half in intervals])
-            (line,) = ax.plot(trials, means, label=sampler)
+            (line,) = ax.plot(trials, means, label=name)
             ax.fill_between(
                 trials, means - halves, means + halves, color=line.get_color(), alpha=0.15
             )
@@ -170,7 +193,8 @@ def draw(studies: Sequence[Study], curves: Sequence[dict[str, Curves]], path: Pa
 
 def main() -> None:
     """Run the comparison of the command line."""
-    parser = argparse.ArgumentParser(description="Compare samplers on three tasks.")
+    parser = argparse.ArgumentParser(description="Compare samplers, or kernels, on three tasks.")
+    parser.add_argument("--kernels", action="store_true", help="ways to compare dense networks")
     parser.add_argument("--quick", action="store_true", help="Morse symbols only, few epochs")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2)
@@ -188,16 +212,17 @@ def main() -> None:
             Study("reuters-r8", "reuters-r8", 0.1, 8, 64),
             Study("fashion-6k", fashion, 0.03, 8, 64),
         ]
-    curves = run(studies, chosen.seeds, chosen.jobs, chosen.out)
+    name, contest = ("kernels", kernels()) if chosen.kernels else ("samplers", samplers())
+    curves = run(studies, contest, chosen.seeds, chosen.jobs, chosen.out / name)
     text = table(studies, curves)
     print(text)
-    draw(studies, curves, chosen.out / "samplers.png")
+    draw(studies, curves, chosen.out / f"{name}.png")
     record: dict[str, Any] = {
-        study.name: {"study": asdict(study), **{s: rows.tolist() for s, rows in own.items()}}
+        study.name: {"study": asdict(study), **{n: rows.tolist() for n, rows in own.items()}}
         for study, own in zip(studies, curves, strict=True)
     }
-    checkpoint.write_json(chosen.out / "samplers.json", record)
-    print(f"written: {chosen.out / 'samplers.png'}, {chosen.out / 'samplers.json'}")
+    checkpoint.write_json(chosen.out / f"{name}.json", record)
+    print(f"written: {name}.png and {name}.json in {chosen.out}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -38,12 +39,17 @@ class Running:
 
 @dataclass(frozen=True)
 class Overview:
-    """A search as it is now; `best` has the incumbent of each w_c."""
+    """A search as it is now.
+
+    `best` has the incumbent of each w_c; a final run trains one of them for `final_share` times the
+    epochs of a candidate.
+    """
 
     stages: tuple[StageCount, ...]
     running: tuple[Running, ...]
     best: dict[float, Record]
     records: tuple[Record, ...]
+    final_share: float = 1.0
 
     def test_errors(self, record: Record) -> list[float]:
         """Return the test errors of a candidate's final runs."""
@@ -68,11 +74,17 @@ class Overview:
     @property
     def seconds_left(self) -> float | None:
         """What is left to train for the workers of now, None before anything is known."""
-        trained = [record.seconds for record in self.records if record.stage != BASELINE]
-        if not trained:
+        candidates = [r.seconds for r in self.records if r.stage not in (BASELINE, FINAL)]
+        if not candidates:
             return None
-        each = sum(trained) / len(trained)
-        return (self.slots - self.done) * each / max(1, len(self.running))
+        finals = [r.seconds for r in self.records if r.stage == FINAL]
+        finals = finals or [r.seconds * self.final_share for r in self.best.values()]
+        left = sum(
+            (stage.budget - stage.done) * mean(finals if stage.name == FINAL else candidates)
+            for stage in self.stages
+            if stage.budget > stage.done
+        )
+        return left / max(1, len(self.running))
 
 
 def overview(ledger: Ledger, course: Course) -> Overview:
@@ -94,7 +106,10 @@ def overview(ledger: Ledger, course: Course) -> Overview:
         stages.append(StageCount(name, budget, settled, failed, len(busy)))
         running += busy
         records += found
-    return Overview(tuple(stages), tuple(running), _best(course, records), tuple(records))
+    search = course.search
+    final_share = (search.final_epochs or search.settings["epochs"]) / search.settings["epochs"]
+    best = _best(course, records)
+    return Overview(tuple(stages), tuple(running), best, tuple(records), final_share)
 
 
 def _budget(course: Course, name: str, history: Sequence[Record]) -> int:

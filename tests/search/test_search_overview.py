@@ -1,0 +1,40 @@
+"""How long a search still takes, as `status` and the bar of `run` say it."""
+
+from __future__ import annotations
+
+import pytest
+
+from dnc_search.overview import Overview, StageCount
+from dnc_search.record import Record
+
+
+def record(stage: str, slot: int, seconds: float) -> Record:
+    return Record(stage, slot, {"nodes": slot}, "complete", {"error": 0.5}, seconds=seconds)
+
+
+CANDIDATES = (record("architecture", 0, 2.0), record("architecture", 1, 4.0))
+BASELINE = record("baseline", 0, 100.0)
+
+
+def counts(*stages: tuple[str, int, int]) -> tuple[StageCount, ...]:
+    return tuple(StageCount(name, budget, done, 0, 0) for name, budget, done in stages)
+
+
+def test_nothing_is_known_before_a_candidate_is_trained() -> None:
+    stages = counts(("baseline", 1, 1), ("architecture", 5, 0))
+    assert Overview(stages, (), {}, (BASELINE,)).seconds_left is None
+
+
+def test_final_runs_are_as_long_as_their_epochs_and_networks() -> None:
+    stages = counts(("baseline", 1, 1), ("architecture", 5, 2), ("final", 2, 0))
+    best = {0.0: CANDIDATES[1], 1.0: CANDIDATES[1]}
+    now = Overview(stages, (), best, (BASELINE, *CANDIDATES), final_share=3)
+    # three candidates of 3 s, two final runs of 12 s
+    assert now.seconds_left == pytest.approx(33)
+
+
+def test_final_runs_that_are_done_tell_of_the_rest() -> None:
+    stages = counts(("baseline", 1, 1), ("architecture", 2, 2), ("final", 3, 1))
+    records = (BASELINE, *CANDIDATES, record("final", 0, 20.0))
+    now = Overview(stages, (), {0.0: CANDIDATES[0]}, records, final_share=3)
+    assert now.seconds_left == pytest.approx(40)
