@@ -72,6 +72,11 @@ class Overview:
         return self.done == self.slots
 
     @property
+    def has_failed(self) -> bool:
+        """Whether it cannot go on: without a baseline no complexity is relative to anything."""
+        return any(stage.name == BASELINE and stage.failed for stage in self.stages)
+
+    @property
     def seconds_left(self) -> float | None:
         """What is left to train for the workers of now, None before anything is known."""
         candidates = [r.seconds for r in self.records if r.stage not in (BASELINE, FINAL)]

@@ -55,6 +55,21 @@ def test_a_worker_elsewhere_has_its_data_elsewhere(
     assert "has changed since the search began" in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_baseline_that_fails_ends_the_search(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "my_costs.py").write_text("def area(config, shape, model):\n    return 1 / 0\n")
+    ended = subprocess.run(
+        program(*command(data, tmp_path / "out", "--penalty", "my_costs:area")),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
+    )
+    said = " ".join(ended.stderr.split())
+    assert ended.returncode == 2
+    assert "cannot be trained: ZeroDivisionError: division by zero (my_costs.py:2)" in said
+    assert said.endswith("slots are done; what is above says why; begin another search")
+
+
 def test_another_search_in_the_same_folder_is_refused(
     finished: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -157,10 +157,9 @@ def follow(ledger: Ledger, course: Course, crew: Crew, summary: Summary, *, quie
         screen.show(overview(ledger, course))
     now = overview(ledger, course)
     if not now.is_finished:
-        raise RuntimeError(
-            f"no worker is left, but only {now.done} of {now.slots} slots are done; what is above "
-            f"says why; run the same command again to go on"
-        )
+        begun = f"no worker is left, but only {now.done} of {now.slots} slots are done"
+        ways = "begin another search" if now.has_failed else "run the same command again to go on"
+        raise RuntimeError(f"{begun}; what is above says why; {ways}")
     console = sparse_options.console()
     console.print(best_table(now, summary))
     console.print(headline(now), highlight=False)
