@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "cpu/denormals.h"
 #include "cpu/dense.h"
 #include "cpu/masked.h"
 #include "cpu/plan.h"
@@ -84,6 +85,7 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
       .value("float64", dnc::DType::float64)
       .value("bfloat16", dnc::DType::bfloat16);
   m.def("instruction_sets", &instruction_sets);
+  m.def("flush_denormals", &dnc::flush_denormals, py::call_guard<py::gil_scoped_release>());
   m.def("scatter",
         [](const IndexArray& sources, int64_t columns, int64_t row_block, int64_t column_block,
            int64_t item_bytes, uintptr_t weight, uintptr_t dense, int threads) {

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from dnc_sparse.data import DataSet, Split
+from dnc_sparse.denormals import flushed_denormals
 from dnc_sparse.fit_config import FitConfig, integer, make_optimizer
 from dnc_sparse.history import Epoch, History
 from dnc_sparse.metrics import evaluate, relative_error
@@ -110,7 +111,10 @@ def fit(
         folder.amend(model, optimizer, history.rows())
     steps = math.ceil(len(data.train.y) / config.batch_size)
     try:
-        with Display(config.epochs, steps, done, enabled=progress, title=title) as display:
+        with (
+            flushed_denormals(),
+            Display(config.epochs, steps, done, enabled=progress, title=title) as display,
+        ):
             for number in range(done, config.epochs):
                 loss, accuracy, seconds = _train_epoch(
                     model, train, config, optimizer, number, display
