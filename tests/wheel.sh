@@ -25,4 +25,4 @@ cd "$work/tree"
 # processes that tests start find what the tests define
 export PYTHONPATH=$work/tree
 # Triton source is no other in a wheel, and its interpreter slow
-"$work/venv/bin/pytest" -q --numprocesses "${TEST_JOBS:-2}" --dist worksteal --ignore-glob='*/test_triton*.py'
+"$work/venv/bin/pytest" -q -m "not slow" --numprocesses "${TEST_JOBS:-2}" --dist worksteal --ignore-glob='*/test_triton*.py'

@@ -27,6 +27,7 @@ class Mlp(TinySpace):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hidden", "parameters", "published", "seeds"),
     # of the second network a seed alone is worth a quarter of a point

@@ -14,12 +14,14 @@ from search import killing, toy
 KILLS = 20
 
 
+@pytest.mark.slow
 def test_twenty_kills_on_sqlite(tmp_path: Path) -> None:
     url, log = sqlite_url(tmp_path), tmp_path / "log"
     assert killing.disturb(url, log, KILLS) == KILLS
     killing.check(url, log, KILLS)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(killing.postgres_missing() is not None, reason=str(killing.postgres_missing()))
 def test_twenty_kills_on_postgresql(tmp_path: Path) -> None:
     log = tmp_path / "log"
