@@ -54,6 +54,19 @@ def test_presets() -> None:
     assert Mlp().complete({"hidden_layers": 0}, MNIST)["weight_decay"] == 0
 
 
+def test_small_networks_have_no_preset_dropout() -> None:
+    space = SparseMlp(dropout=0.1, dropout_from=10_000)
+    small = {"hidden_layers": 1, "nodes_1": 64, "density_1": 0.1, "output_density": 1.0}
+    large = {**small, "density_1": 1.0}
+    assert parameters(space, MNIST, **space.complete(small, MNIST)) < 10_000
+    assert space.complete(small, MNIST)["dropout"] == 0.0
+    assert space.complete(large, MNIST)["dropout"] == 0.1
+    # what is decided stays, whatever the size
+    assert space.complete({**small, "dropout": 0.3}, MNIST)["dropout"] == 0.3
+    exactly = parameters(space, MNIST, **large)
+    assert SparseMlp(dropout=0.1, dropout_from=exactly).complete(large, MNIST)["dropout"] == 0.1
+
+
 def stages(space: Mlp | SparseMlp, shape: Shape = MNIST) -> dict[str, Bayesian | Grid]:
     return {stage.name: stage for stage in space.stages(shape)}
 

@@ -30,8 +30,9 @@ from dnc_search.spaces.staged import StagedSpace
 class MlpSpace(StagedSpace):
     """Perceptrons of `hidden_layers` hidden layers of `nodes` neurons each, lowest and highest.
 
-    `dropout` is the preset probability after hidden layers, `dropouts` those its stage tries. A
-    network without hidden layers has no activation and no dropout to decide on.
+    `dropout` is the preset probability after hidden layers, of networks with `dropout_from`
+    parameters or more: smaller ones do not overfit. `dropouts` are those its stage tries. A network
+    without hidden layers has no activation and no dropout to decide on.
     """
 
     DETAILS: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -44,6 +45,7 @@ class MlpSpace(StagedSpace):
     hidden_layers: tuple[int, int]
     nodes: tuple[int, int]
     dropout: float
+    dropout_from: int = 0
     dropouts: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 
     def __post_init__(self) -> None:
@@ -93,6 +95,13 @@ class MlpSpace(StagedSpace):
     def presets(self, config: Config) -> dict[str, Value]:
         """Return the first activation and the preset dropout."""
         return {"activation": self.activations[0], "dropout": self.dropout}
+
+    def complete(self, config: Config, shape: Shape) -> dict[str, Value]:
+        """Return the configuration with all presets, which depend on its size."""
+        full = super().complete(config, shape)
+        if "dropout" not in config and self.n_parameters(full, shape) < self.dropout_from:
+            full["dropout"] = 0.0
+        return full
 
     def normal(self, config: Config, shape: Shape) -> dict[str, Value]:
         """Return the configuration without what a network of no hidden layer ignores."""
