@@ -180,9 +180,7 @@ def assemble(
     """
     data, space = load_data(search, data_dir), space_from_record(search.space, space_file)
     settings = settings_of(search)
-    final = settings
-    if search.final_epochs is not None:
-        final = replace(settings, epochs=search.final_epochs)
+    final = replace(settings, epochs=search.epochs_of_finals)
     course = course_of(search, space, shape_of(data))
     if search.filter != "none":
 

@@ -80,6 +80,11 @@ class Search:
                 f"{len(self.w_c)} w_c; give one w_c, or the pruner curve or none"
             )
 
+    @property
+    def epochs_of_finals(self) -> int:
+        """Epochs of each final run."""
+        return int(self.final_epochs or self.settings["epochs"])
+
     def record(self) -> dict[str, Any]:
         """Return the definition as JSON can hold it."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))

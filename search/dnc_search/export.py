@@ -98,7 +98,7 @@ def _configuration(findings: Findings, winner: Winner, form: Form) -> str:
 def _script(findings: Findings, winner: Winner, source: str, *, sparse: bool) -> str:
     search, config = findings.search, winner.record.config
     schedule = search.settings["schedule"]
-    epochs = search.final_epochs or search.settings["epochs"]
+    epochs = search.epochs_of_finals
     options = "".join(f", {name}={value!r}" for name, value in search.data_options.items())
     text: str = template("train.py.j2", html=False).render(
         summary=findings.network(winner.record),

@@ -111,8 +111,7 @@ def overview(ledger: Ledger, course: Course) -> Overview:
         stages.append(StageCount(name, budget, settled, failed, len(busy)))
         running += busy
         records += found
-    search = course.search
-    final_share = (search.final_epochs or search.settings["epochs"]) / search.settings["epochs"]
+    final_share = course.search.epochs_of_finals / course.search.settings["epochs"]
     best = _best(course, records)
     return Overview(tuple(stages), tuple(running), best, tuple(records), final_share)
 

@@ -99,7 +99,8 @@ class MlpSpace(StagedSpace):
     def complete(self, config: Config, shape: Shape) -> dict[str, Value]:
         """Return the configuration with all presets, which depend on its size."""
         full = super().complete(config, shape)
-        if "dropout" not in config and self.n_parameters(full, shape) < self.dropout_from:
+        decides = self.dropout_from > 0 and "dropout" not in config
+        if decides and self.n_parameters(full, shape) < self.dropout_from:
             full["dropout"] = 0.0
         return full
 
