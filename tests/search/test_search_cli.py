@@ -103,7 +103,7 @@ def test_bad_input_is_refused_before_anything_is_trained(
     out = tmp_path / "out"
     assert call("run", "--data", str(data), "--out", str(out), *arguments) == 2
     assert message in capsys.readouterr().err
-    assert not (out / "ledger.db").exists() or not Ledger(sqlite_url(out), "out").searches()
+    assert not out.exists()
 
 
 def test_a_device_that_is_not_here_is_named_before_the_search_is_written(
@@ -111,10 +111,25 @@ def test_a_device_that_is_not_here_is_named_before_the_search_is_written(
 ) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has the device")
-    assert call("run", "--data", str(data), "--out", str(tmp_path), "--device", "cuda") == 2
+    out = tmp_path / "out"
+    assert call("run", "--data", str(data), "--out", str(out), "--device", "cuda") == 2
     assert "the device 'cuda' cannot be used here" in capsys.readouterr().err
-    with Ledger(sqlite_url(tmp_path), "any") as ledger:
-        assert not ledger.searches()
+    assert not out.exists()
+
+
+def test_a_space_that_raises_is_named_before_the_search_is_written(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "mine.py", tmp_path / "out"
+    file.write_text(
+        "from dnc_search.spaces import Mlp\n"
+        "class Mine(Mlp):\n"
+        "    def build(self, config, shape, seed):\n"
+        "        raise KeyError('nodes')\n"
+    )
+    assert call("run", "--data", str(data), "--out", str(out), "--space", f"{file}:Mine") == 2
+    assert "KeyError" in capsys.readouterr().err
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

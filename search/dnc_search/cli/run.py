@@ -128,22 +128,20 @@ def run(
     )
     shape = shape_of(load_data(search, data_dir))
     search = replace(search, shape=asdict(shape))
+    course = checked(search, chosen, shape)
     make_folder(out)
     with Ledger(options.storage_url(storage, out), search.name) as ledger:
-        course = begin(ledger, search, chosen, shape)
+        ledger.define(search)
         crew = Crew(ledger, out=out, data_dir=data_dir, jobs=jobs, threads=threads)
         follow(ledger, course, crew, lambda config: chosen.summary(config, shape), quiet=quiet)
     sparse_options.console().print(f"ledger and weights are in {out}", highlight=False)
 
 
-def begin(ledger: Ledger, search: Search, space: Space, shape: Shape) -> Course:
-    """Check the search, a new one by building networks of its space, and put it into the ledger."""
-    course = course_of(search, space, shape)
+def checked(search: Search, space: Space, shape: Shape) -> Course:
+    """Return the course of a search that can begin: networks of its space were built and run."""
     check_device(str(search.settings["device"]))
-    if ledger.definition() is None:
-        check_space(space, shape)
-    ledger.define(search)
-    return course
+    check_space(space, shape)
+    return course_of(search, space, shape)
 
 
 def follow(ledger: Ledger, course: Course, crew: Crew, summary: Summary, *, quiet: bool) -> None:

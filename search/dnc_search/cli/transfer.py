@@ -11,7 +11,7 @@ import typer
 from dnc_search.cli import options
 from dnc_search.cli.crew import Crew
 from dnc_search.cli.found import found
-from dnc_search.cli.run import begin, follow
+from dnc_search.cli.run import checked, follow
 from dnc_search.definition import digest_of
 from dnc_search.evaluation import shape_of
 from dnc_search.ledger import Ledger
@@ -72,8 +72,9 @@ def transfer(
         filter="none",
         **changes,
     )
+    course = checked(search, findings.space, shape)
     make_folder(out)
     with Ledger(options.storage_url(None, out), search.name) as ledger:
-        course = begin(ledger, search, findings.space, shape)
+        ledger.define(search)
         crew = Crew(ledger, out=out, data_dir=data_dir, jobs=jobs, threads=threads)
         follow(ledger, course, crew, lambda c: findings.space.summary(c, shape), quiet=quiet)
