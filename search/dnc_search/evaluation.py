@@ -219,7 +219,7 @@ class _Run:
         except Exception as error:
             if error is self.raised_outside:
                 raise
-            failure = _reason(error)
+            failure = reason(error)
         if torch.device(self.settings.device).type == "cuda":
             # what a failed candidate held must not fail the next
             torch.cuda.empty_cache()
@@ -296,8 +296,8 @@ class _Run:
             raise
 
 
-def _reason(error: Exception) -> str:
-    """Say in a line why a candidate failed, and where in the code."""
+def reason(error: Exception) -> str:
+    """Say in a line what went wrong, and where in the code."""
     text = " ".join(str(error).split())[:LONGEST_REASON]
     # torch's CPU allocator raises a plain RuntimeError
     full = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate" in text

@@ -80,7 +80,8 @@ class Findings:
         if not ranking:
             raise ValueError(
                 f"the search {self.search.name!r} has no candidate yet that was trained, and "
-                f"{len(self.records)} that failed; let it go on (dnc-search run)"
+                f"{len(self.records)} that failed; let it go on, or see why they failed "
+                f"(dnc-search status)"
             )
         best = ranking[0]
         finals = tuple(run for run in self.finals if run.key == best.key)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from torch import nn
 
 from dnc_search import counting, energy, memory
 from dnc_search.parameters import Config
-from dnc_search.space import Shape
+from dnc_search.space import Shape, Space
 from dnc_sparse.bench.timer import interleaved
 from dnc_sparse.data import Split
 from dnc_sparse.training import FitConfig
@@ -186,6 +186,27 @@ def measure(name: str) -> Measure:
     if not callable(function):
         raise ValueError(f"the complexity {name!r} is no function but {function!r}")
     return Measure(name, "", "A function of the user's.", partial(_users, name, function))
+
+
+def check_own(names: Iterable[str], space: Space, config: Config, shape: Shape) -> None:
+    """Take the user's own complexities among these of one network, before any training.
+
+    Raises ValueError, naming the function, when one raises or returns no number of 0 or more.
+    """
+    own = [measure(name) for name in names if name not in MEASURES]
+    if not own:
+        return
+    samples = Split(torch.zeros(1, shape.n_features), torch.zeros(1))
+    subject = Subject(config, shape, space.build(config, shape, 0), samples, FitConfig())
+    for each in own:
+        try:
+            each.of(subject)
+        # whatever the user's function does
+        except Exception as error:
+            raise ValueError(
+                f"the complexity {each.name!r} cannot be taken of the largest network, "
+                f"{dict(config)}: {type(error).__name__}: {error}"
+            ) from error
 
 
 def _users(

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dnc_search.ledger import Ledger
 from dnc_search.record import Record
-from dnc_search.stages import BASELINE, FINAL, Course, SearchFailed
+from dnc_search.stages import BASELINE, FINAL, Course, SearchFailed, baseline_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Overview:
     """A search as it is now.
 
     `best` has the incumbent of each w_c; a final run trains one of them for `final_share` times the
-    epochs of a candidate.
+    epochs of a candidate. `failure` says why the search cannot go on, None where it can.
     """
 
     stages: tuple[StageCount, ...]
@@ -50,6 +50,7 @@ class Overview:
     best: dict[float, Record]
     records: tuple[Record, ...]
     final_share: float = 1.0
+    failure: str | None = None
 
     def test_errors(self, record: Record) -> list[float]:
         """Return the test errors of a candidate's final runs."""
@@ -68,13 +69,8 @@ class Overview:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing is left to do."""
-        return self.done == self.slots
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether it cannot go on: without a baseline no complexity is relative to anything."""
-        return any(stage.name == BASELINE and stage.failed for stage in self.stages)
+        """Whether nothing is left to do, and there is something to show for it."""
+        return self.done == self.slots and self.failure is None
 
     @property
     def seconds_left(self) -> float | None:
@@ -95,10 +91,14 @@ class Overview:
 def overview(ledger: Ledger, course: Course) -> Overview:
     """Return how far a search is, without changing anything."""
     records: list[Record] = []
-    stages, running = [], []
+    stages: list[StageCount] = []
+    running: list[Running] = []
+    failure = None
     for name in course.names:
         slots = ledger.slots(name)
         budget = _budget(course, name, records)
+        if failure is None and all(stage.done == stage.budget for stage in stages):
+            failure = _failure(course, name, records)
         mine = [slot.record(ledger.retries) for slot in slots[:budget]]
         found = [record for record in mine if record is not None]
         settled = sum(slot.is_settled(ledger.retries) for slot in slots[:budget])
@@ -113,7 +113,7 @@ def overview(ledger: Ledger, course: Course) -> Overview:
         records += found
     final_share = course.search.epochs_of_finals / course.search.settings["epochs"]
     best = _best(course, records)
-    return Overview(tuple(stages), tuple(running), best, tuple(records), final_share)
+    return Overview(tuple(stages), tuple(running), best, tuple(records), final_share, failure)
 
 
 def _budget(course: Course, name: str, history: Sequence[Record]) -> int:
@@ -121,6 +121,17 @@ def _budget(course: Course, name: str, history: Sequence[Record]) -> int:
         return course.budget(name, history)
     except SearchFailed:
         return 0
+
+
+def _failure(course: Course, name: str, history: Sequence[Record]) -> str | None:
+    """Return why a stage can never begin, all those before it being done."""
+    try:
+        course.budget(name, history)
+        if history:
+            baseline_of(history)
+    except SearchFailed as failed:
+        return str(failed)
+    return None
 
 
 def _best(course: Course, records: Sequence[Record]) -> dict[float, Record]:

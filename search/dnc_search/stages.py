@@ -176,7 +176,7 @@ class Course:
         if not able:
             raise SearchFailed(
                 f"all {len(candidates)} candidates failed, the first because "
-                f"{candidates[0].failure}; look at the space and the settings"
+                f"{candidates[0].failure}; mend the space or the settings, and begin another search"
             )
         return min(able, key=lambda record: self.loss(record, history, w_c))
 

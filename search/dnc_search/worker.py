@@ -19,7 +19,7 @@ from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from dnc_search.evaluation import Evaluation, OnEpoch
+from dnc_search.evaluation import Evaluation, OnEpoch, reason
 from dnc_search.ledger import Ledger, quiet_optuna
 from dnc_search.parameters import Config, Value
 from dnc_search.proposal import SpaceExhausted
@@ -27,7 +27,7 @@ from dnc_search.pruning import pruner
 from dnc_search.record import Record
 from dnc_search.sampler import suggest
 from dnc_search.slots import OPEN, slot_of, slots_of
-from dnc_search.stages import BASELINE, FINAL, Course, baseline_of
+from dnc_search.stages import BASELINE, FINAL, Course, SearchFailed, baseline_of
 from dnc_search.stop import Stop
 from dnc_sparse.training import Epoch, StopTraining
 
@@ -83,7 +83,8 @@ class Worker:
         """Work until no slot is left.
 
         Raises KeyboardInterrupt on Ctrl-C and SIGTERM, after the trial under way was given back;
-        LedgerError when the database fails; SearchFailed when no candidate can be trained.
+        LedgerError when the database fails; SearchFailed when no candidate can be trained, or the
+        space cannot give the next one.
         """
         with self.stop:
             history: list[Record] = []
@@ -181,10 +182,11 @@ class _Attempt:
         self._budget, self._history = budget, history
         self.values = _Given()
         self._trial: Trial | None = None
+        self._has_raised = False
 
     def was_taken(self, study: optuna.Study) -> bool:
         """Whether the trial was given to another worker while this one had it."""
-        if self._trial is None:
+        if self._trial is None or self._has_raised:
             return False
         trials = study.get_trials(deepcopy=False)
         mine = next(trial for trial in trials if trial.number == self._trial.number)
@@ -193,6 +195,14 @@ class _Attempt:
     def run(self, trial: Trial) -> float:
         """Train the candidate of the trial's slot and return its error."""
         self._trial = trial
+        try:
+            return self._run(trial)
+        except ValueError:
+            # Optuna raises some too, but after this
+            self._has_raised = True
+            raise
+
+    def _run(self, trial: Trial) -> float:
         trials = self._worker.ledger.trials(self._stage)
         slot = slot_of(trial.number, trials)
         mine = slots_of(self._stage, trials)[slot]
@@ -215,18 +225,27 @@ class _Attempt:
         trials = self._trials_once_all_before_have_chosen(trial.number)
         records = [s.record(self._worker.ledger.retries) for s in slots_of(self._stage, trials)]
         chosen = [t for t in trials if "config" in t.user_attrs]
-        candidate = self._worker.course.choose(
-            self._stage,
-            slot,
-            self._history,
-            [record for record in records if record is not None],
-            pending=[t.user_attrs["config"] for t in chosen if t.state in OPEN],
-            points=[
-                (t.user_attrs["config"], t.user_attrs["point"])
-                for t in chosen
-                if "point" in t.user_attrs
-            ],
-        )
+        try:
+            candidate = self._worker.course.choose(
+                self._stage,
+                slot,
+                self._history,
+                [record for record in records if record is not None],
+                pending=[t.user_attrs["config"] for t in chosen if t.state in OPEN],
+                points=[
+                    (t.user_attrs["config"], t.user_attrs["point"])
+                    for t in chosen
+                    if "point" in t.user_attrs
+                ],
+            )
+        except (SpaceExhausted, SearchFailed):
+            raise
+        # of a space that may be the user's
+        except Exception as error:
+            raise SearchFailed(
+                f"the space cannot give candidate {slot + 1} of the {self._stage} stage: "
+                f"{reason(error)}; mend it, and run the same command again to go on"
+            ) from error
         if candidate.point is not None:
             trial.set_user_attr("point", candidate.point)
         if candidate.promises:

@@ -56,7 +56,12 @@ def test_a_worker_elsewhere_has_its_data_elsewhere(
 
 
 def test_a_baseline_that_fails_ends_the_search(data: Path, tmp_path: Path) -> None:
-    (tmp_path / "my_costs.py").write_text("def area(config, shape, model):\n    return 1 / 0\n")
+    # well in the command, not in its workers
+    (tmp_path / "my_costs.py").write_text(
+        "from multiprocessing import parent_process\n"
+        "def area(config, shape, model):\n"
+        "    return 1 / (parent_process() is None)\n"
+    )
     ended = subprocess.run(
         program(*command(data, tmp_path / "out", "--penalty", "my_costs:area")),
         capture_output=True,
@@ -66,8 +71,8 @@ def test_a_baseline_that_fails_ends_the_search(data: Path, tmp_path: Path) -> No
     )
     said = " ".join(ended.stderr.split())
     assert ended.returncode == 2
-    assert "cannot be trained: ZeroDivisionError: division by zero (my_costs.py:2)" in said
-    assert said.endswith("slots are done; what is above says why; begin another search")
+    assert "cannot be trained: ZeroDivisionError: division by zero (my_costs.py:3)" in said
+    assert said.endswith("mend it, and begin another search")
 
 
 def test_another_search_in_the_same_folder_is_refused(
@@ -124,11 +129,24 @@ def test_a_space_that_raises_is_named_before_the_search_is_written(
     file.write_text(
         "from dnc_search.spaces import Mlp\n"
         "class Mine(Mlp):\n"
-        "    def build(self, config, shape, seed):\n"
+        "    def summary(self, config, shape):\n"
         "        raise KeyError('nodes')\n"
     )
     assert call("run", "--data", str(data), "--out", str(out), "--space", f"{file}:Mine") == 2
-    assert "KeyError" in capsys.readouterr().err
+    assert "the space cannot sum up the configuration" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_an_own_complexity_that_is_no_number_is_named_before_the_search_is_written(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "costs_below_zero.py").write_text("def area(*_):\n    return -1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    out = tmp_path / "out"
+    assert call(*command(data, out, "--penalty", "costs_below_zero:area")) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "'costs_below_zero:area' cannot be taken of the largest network" in said
+    assert "returned -1.0; a complexity must be finite and 0 or more" in said
     assert not out.exists()
 
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from dnc_search.overview import Overview, StageCount
+from dnc_search.cli.status import headline
+from dnc_search.evaluation import Evaluation, OnEpoch
+from dnc_search.overview import Overview, StageCount, overview
+from dnc_search.parameters import Config
 from dnc_search.record import Record
+from dnc_search.stages import SearchFailed
+from dnc_search.worker import Worker
+from search import toy
 
 
 def record(stage: str, slot: int, seconds: float) -> Record:
@@ -38,3 +46,26 @@ def test_final_runs_that_are_done_tell_of_the_rest() -> None:
     records = (BASELINE, *CANDIDATES, record("final", 0, 20.0))
     now = Overview(stages, (), {0.0: CANDIDATES[0]}, records, final_share=3)
     assert now.seconds_left == pytest.approx(40)
+
+
+class Hopeless(toy.Formula):
+    """An evaluator whose largest network can be trained, and nothing else."""
+
+    def candidate(self, config: Config, seed: int, on_epoch: OnEpoch) -> Evaluation:
+        return Evaluation("failed", {}, (), 0.0, "out of memory: too wide")
+
+    def baseline(self, config: Config, seed: int, on_epoch: OnEpoch) -> Evaluation:
+        return Evaluation("complete", self.counted(config), (), 0.0)
+
+
+def test_a_search_that_found_nothing_has_failed_and_is_not_finished(tmp_path: Path) -> None:
+    with toy.ledger(tmp_path) as ledger:
+        before = overview(ledger, toy.course())
+        with pytest.raises(SearchFailed):
+            Worker(ledger, toy.course(), Hopeless()).run()
+        now = overview(ledger, toy.course())
+    assert (before.failure, before.is_finished) == (None, False)
+    assert not now.is_finished
+    assert now.failure is not None
+    assert now.failure.startswith("all 8 candidates failed, the first because out of memory")
+    assert headline(now).startswith("9 of 17 slots done: the search has failed: all 8 candidates")

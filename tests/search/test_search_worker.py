@@ -105,6 +105,36 @@ def test_when_nothing_can_be_trained_the_search_says_so(tmp_path: Path) -> None:
         run(tmp_path, hopeless)
 
 
+def test_a_space_that_cannot_give_the_next_candidate_is_named(tmp_path: Path) -> None:
+    class Odd(ValueError):
+        """What a user's code may raise; Optuna raises a ValueError of its own for lost trials."""
+
+    def complete(config: Config) -> Config:
+        if float(config.get("width", 0)) < 1000:
+            raise Odd("nothing is narrow here")
+        return {"shape": "round", "rate": 1e-3, **config}
+
+    course = replace(toy.course(), complete=complete)
+    told = (
+        r"^the space cannot give candidate 1 of the width stage: Odd: nothing is narrow here \(te"
+    )
+    with toy.ledger(tmp_path) as ledger:
+        with pytest.raises(SearchFailed, match=told):
+            Worker(ledger, course, toy.Formula()).run()
+        # mended, it goes on, and the attempt in vain was no candidate
+        Worker(ledger, toy.course(), toy.Formula()).run()
+        assert len(toy.outline(ledger, toy.course())) == 25
+
+
+def test_an_evaluator_that_raises_ends_its_worker(tmp_path: Path) -> None:
+    class Lost(toy.Formula):
+        def candidate(self, config: Config, seed: int, on_epoch: OnEpoch) -> Evaluation:
+            raise ValueError("no validation split")
+
+    with pytest.raises(ValueError, match=r"^no validation split"):
+        run(tmp_path, Lost())
+
+
 def test_nothing_is_trained_without_a_baseline(tmp_path: Path) -> None:
     class TooLarge(Failing):
         def baseline(self, config: Config, seed: int, on_epoch: OnEpoch) -> Evaluation:

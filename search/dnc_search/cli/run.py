@@ -16,6 +16,7 @@ from dnc_search.cli.status import Summary, best_table, headline
 from dnc_search.definition import Search, digest_of
 from dnc_search.evaluation import Settings, check_device, shape_of
 from dnc_search.ledger import Ledger
+from dnc_search.measures import check_own
 from dnc_search.overview import overview
 from dnc_search.space import Shape, Space
 from dnc_search.spaces import check_space, space_from_texts, space_record
@@ -141,7 +142,9 @@ def checked(search: Search, space: Space, shape: Shape) -> Course:
     """Return the course of a search that can begin: networks of its space were built and run."""
     check_device(str(search.settings["device"]))
     check_space(space, shape)
-    return course_of(search, space, shape)
+    course = course_of(search, space, shape)
+    check_own(search.settings["measures"], space, course.largest, shape)
+    return course
 
 
 def follow(ledger: Ledger, course: Course, crew: Crew, summary: Summary, *, quiet: bool) -> None:
@@ -155,9 +158,12 @@ def follow(ledger: Ledger, course: Course, crew: Crew, summary: Summary, *, quie
         screen.show(overview(ledger, course))
     now = overview(ledger, course)
     if not now.is_finished:
-        begun = f"no worker is left, but only {now.done} of {now.slots} slots are done"
-        ways = "begin another search" if now.has_failed else "run the same command again to go on"
-        raise RuntimeError(f"{begun}; what is above says why; {ways}")
+        if now.failure is not None:
+            raise RuntimeError(f"the search has failed: {now.failure}")
+        raise RuntimeError(
+            f"no worker is left, but only {now.done} of {now.slots} slots are done; what is above "
+            f"says why; run the same command again to go on"
+        )
     console = sparse_options.console()
     console.print(best_table(now, summary))
     console.print(headline(now), highlight=False)

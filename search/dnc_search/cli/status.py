@@ -55,7 +55,7 @@ def status(
             while True:
                 now = overview(ledger, course)
                 live.update(picture(now, summary))
-                if now.is_finished:
+                if now.is_finished or now.failure is not None:
                     return
                 time.sleep(REFRESH_SECONDS)
 
@@ -100,6 +100,8 @@ def best_table(now: Overview, summary: Summary) -> Table:
 def headline(now: Overview) -> str:
     """Return how much is done and what is left in one line."""
     line = f"{now.done} of {now.slots} slots done"
+    if now.failure is not None:
+        return f"{line}: the search has failed: {now.failure}"
     if now.is_finished:
         return f"{line}: the search is finished"
     if now.running:

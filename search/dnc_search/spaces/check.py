@@ -17,7 +17,7 @@ Made = TypeVar("Made")
 
 
 def check_space(space: Space, shape: Shape, seed: int = 0) -> None:
-    """Build and run the largest network of a space and three random ones on a batch of two.
+    """Sum up, build and run the largest network of a space and three random ones.
 
     Raises ValueError, naming the configuration, when something raises, gives another shape than
     [batch, n_outputs], holds a value that is no number or text, or builds other weights from the
@@ -68,6 +68,7 @@ def _check_candidate(space: Space, config: Config, shape: Shape, seed: int) -> N
             f"values of a configuration must be numbers or texts, but {', '.join(odd)} of "
             f"{full} is not; choose plain values"
         )
+    _attempt("sum up", full, lambda: space.summary(full, shape))
     networks = [_built(space, full, shape, seed, state) for state in (1, 2)]
     weights = [[*network.parameters(), *network.buffers()] for network in networks]
     if not all(map(torch.equal, *weights)):
