@@ -13,7 +13,7 @@ QEMU ?= qemu-aarch64
 # processes that share the tests; each takes up to 1.5 GiB
 TEST_JOBS ?= 2
 
-.PHONY: demo dev check format test test-tritons sanitize neon-tools neon-test wheel-test bench gpu clean
+.PHONY: demo dev check format postgresql test test-tritons sanitize neon-tools neon-test wheel-test bench gpu clean
 .DEFAULT_GOAL := help
 help:
 	@echo "make demo        train dense and sparse networks on Morse symbols and compare them"
@@ -21,6 +21,7 @@ help:
 	@echo "make check       lint, format, types, imports between layers"
 	@echo "make test-tritons  test the Triton kernels on the oldest and the newest Triton"
 	@echo "make sanitize    C++ tests under the address and undefined-behaviour sanitizers"
+	@echo "make postgresql  install the server (Debian) that some tests of the search need"
 	@echo "make neon-test   C++ tests built for 64-bit ARM and run in an emulator"
 	@echo "make wheel-test  build the wheel and run the tests on it outside this tree"
 	@echo "make bench       time sparse junctions against dense ones and other libraries, with pictures"
@@ -52,6 +53,11 @@ format: dev
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 	@$(BIN)/clang-format -i $(CPP) $(CPP_TESTS)
+
+# the tests of the search start a server of their own; without one they are skipped
+postgresql:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
+		apt-get install --yes --no-install-recommends postgresql
 
 test: dev
 	@$(BIN)/pytest --numprocesses $(TEST_JOBS) --dist worksteal

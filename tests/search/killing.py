@@ -115,7 +115,7 @@ def postgres_missing() -> str | None:
     """Why no PostgreSQL server can be started here; None when one can."""
     if importlib.util.find_spec("psycopg") is None:
         return "psycopg, the extra postgres, is not installed"
-    return None if _postgres_bin() else "no PostgreSQL server (Debian: postgresql) is installed"
+    return None if _postgres_bin() else "no PostgreSQL server is installed (make postgresql)"
 
 
 @dataclass(frozen=True)
