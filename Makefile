@@ -23,7 +23,7 @@ help:
 	@echo "make sanitize    C++ tests under the address and undefined-behaviour sanitizers"
 	@echo "make postgresql  install the server (Debian) that some tests of the search need"
 	@echo "make neon-test   C++ tests built for 64-bit ARM and run in an emulator"
-	@echo "make wheel-test  build the wheel and run the tests on it outside this tree"
+	@echo "make wheel-test  build the wheel, install it elsewhere and try it there"
 	@echo "make bench       time sparse junctions against dense ones and other libraries, with pictures"
 	@echo "make gpu         build, test and measure on this machine's GPU, in one folder of results"
 	@echo "make dev         only set up $(VENV)"
