@@ -138,6 +138,12 @@ def test_a_space_that_raises_is_named_before_the_search_is_written(
         ({"y_val": [1, 1, 1]}, "all 3 validation samples of mine are of class 1, so every"),
         ({"y_val": [0, 5, 7]}, "validation samples of mine are of class 5, 7, of which there is"),
         ({"y_test": [0, 1, 4]}, "test samples of mine are of class 4, of which there is no"),
+        ({"y_test": [0, 0, 0]}, "all 3 test samples of mine are of class 0, so every network"),
+        (
+            {"y_train": [0, 1, 9]},
+            "mine has no training sample of 7 of its 10 classes: 2, 3, 4, ...; number the labels "
+            "0..2",
+        ),
     ],
 )
 def test_labels_that_cannot_be_judged_are_refused(

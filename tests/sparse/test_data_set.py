@@ -17,6 +17,7 @@ from dnc_sparse.data import (
     Split,
     available,
     bag_of_words,
+    check_classes,
     join_validation,
     load,
     pad_features,
@@ -118,6 +119,14 @@ def test_validation_joins_the_training_samples() -> None:
     assert torch.equal(joined.train.y, torch.cat([data.train.y, data.validation.y]))
     with pytest.raises(ValueError, match=r"^toy has no validation split to train on; leave the op"):
         join_validation(joined)
+
+
+def test_a_class_without_training_samples_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^toy has no training sample of 1 of its 2 classes: 1;"):
+        check_classes(data_set())
+    with pytest.raises(ValueError, match=r"classes: 1, 2, 3, \.\.\.; number the labels 0\.\.0$"):
+        check_classes(data_set(n_classes=100_000))
+    check_classes(data_set(test=split(), n_classes=1))
 
 
 def test_custom_images_are_scaled_and_flattened(tmp_path: Path) -> None:
