@@ -70,11 +70,22 @@ def test_a_baseline_that_fails_ends_the_search(data: Path, tmp_path: Path) -> No
     assert said.endswith("slots are done; what is above says why; begin another search")
 
 
+@pytest.mark.parametrize(
+    ("more", "change"),
+    [
+        (("--seed", "5"), "seed was 0, now 5"),
+        (("--latency-batch", "5"), "settings.latency_batch was 1, now 5"),
+    ],
+)
 def test_another_search_in_the_same_folder_is_refused(
-    finished: Path, data: Path, capsys: pytest.CaptureFixture[str]
+    more: tuple[str, str],
+    change: str,
+    finished: Path,
+    data: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert call(*command(data, finished, "--seed", "5")) == 2
-    assert "holds another search named 'first': seed was 0, now 5" in capsys.readouterr().err
+    assert call(*command(data, finished, *more)) == 2
+    assert f"holds another search named 'first': {change};" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -85,6 +96,7 @@ def test_another_search_in_the_same_folder_is_refused(
         (["--penalty", "clocks"], "clocks"),
         (["--penalty", "edges=x"], "--penalty takes NAME or NAME=SHARE"),
         (["--space", "tree"], "unknown space 'tree'"),
+        (["--latency-batch", "0"], "latency_batch must be at least 1 sample, got 0"),
         (["--validation", "1.5"], "the validation fraction must lie between 0 and 1"),
         (["--wc", "1", "--filter", "naswot"], "the naswot filter foretells the error"),
         (

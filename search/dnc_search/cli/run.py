@@ -49,6 +49,9 @@ def run(
         list[str] | None,
         typer.Option(help="Measure this too, to judge by it later; may be repeated."),
     ] = None,
+    latency_batch: Annotated[
+        int, typer.Option(help="Samples of the forward pass that latency_seconds times.")
+    ] = DEFAULTS.latency_batch,
     epochs: Annotated[int, typer.Option(help="Epochs of each candidate.")] = DEFAULTS.epochs,
     schedule: Annotated[
         str, typer.Option(help="Learning rate: constant, step or cosine.")
@@ -106,6 +109,7 @@ def run(
         schedule=schedule,  # type: ignore[arg-type]
         device=device,
         measures=tuple(dict.fromkeys((*DEFAULTS.measures, *shares, *(measure or ())))),
+        latency_batch=latency_batch,
     )
     search = Search(
         name=options.search_name(name, out),
