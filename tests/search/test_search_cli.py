@@ -15,7 +15,9 @@ import torch
 from search.small_search import call, command, program
 
 from dnc_search.assembly import weights_of
+from dnc_search.cli.task import tell_task
 from dnc_search.ledger import Ledger, sqlite_url
+from dnc_sparse.data import DataSet, Split
 
 
 def test_a_search_runs_to_its_end_and_keeps_weights(finished: Path) -> None:
@@ -166,6 +168,23 @@ def test_labels_that_cannot_be_judged_are_refused(
     np.savez(file, x_train=x, x_val=x, x_test=x, **y)
     assert call("run", "--data", str(file), "--out", str(tmp_path / "out")) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_regression_on_what_may_be_classes_is_warned_of(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def task(targets: torch.Tensor) -> DataSet:
+        split = Split(torch.rand(len(targets), 3), targets[:, None])
+        return DataSet("mine", split, split, None, 0)
+
+    tell_task(task(torch.arange(9.0) % 4))
+    shown = capsys.readouterr()
+    assert shown.out == "mine: regression, 1 target, 3 features; 9 train, 9 test samples\n"
+    assert shown.err.startswith("warning: y is floating point, so this is a regression, but it ho")
+    assert "only 4 whole numbers; if they are classes, store y as integers" in shown.err
+    for targets in (torch.arange(9.0) - 1, torch.arange(9) / 2, torch.arange(101.0)):
+        tell_task(task(targets))
+    assert not capsys.readouterr().err
 
 
 def test_missing_data_and_ledgers_are_named(

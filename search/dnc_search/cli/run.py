@@ -13,6 +13,7 @@ from dnc_search.cli import options
 from dnc_search.cli.crew import Crew
 from dnc_search.cli.screen import Screen
 from dnc_search.cli.status import Summary, best_table, headline
+from dnc_search.cli.task import tell_task
 from dnc_search.definition import Search, digest_of
 from dnc_search.evaluation import Settings, check_device, shape_of
 from dnc_search.ledger import Ledger
@@ -130,7 +131,9 @@ def run(
         final_seeds=final_seeds,
         final_epochs=final_epochs,
     )
-    shape = shape_of(load_data(search, data_dir))
+    loaded = load_data(search, data_dir)
+    tell_task(loaded)
+    shape = shape_of(loaded)
     search = replace(search, shape=asdict(shape))
     course = checked(search, chosen, shape)
     make_folder(out)

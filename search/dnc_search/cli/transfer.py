@@ -13,6 +13,7 @@ from dnc_search.cli import options
 from dnc_search.cli.crew import Crew
 from dnc_search.cli.found import found
 from dnc_search.cli.run import checked, follow
+from dnc_search.cli.task import tell_task
 from dnc_search.definition import digest_of
 from dnc_search.evaluation import shape_of
 from dnc_search.ledger import Ledger
@@ -69,7 +70,9 @@ def transfer(
         filter="none",
         **changes,
     )
-    shape = shape_of(load_data(search, data_dir))
+    loaded = load_data(search, data_dir)
+    tell_task(loaded)
+    shape = shape_of(loaded)
     start = tuple(findings.space.complete(r.config, shape) for r in winners.values())
     search = replace(search, shape=asdict(shape), start=start)
     course = checked(search, findings.space, shape)
