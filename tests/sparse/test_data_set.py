@@ -259,6 +259,29 @@ def test_a_missing_data_folder_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> N
             load("reuters-r8", data_dir)
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "message"),
+    [
+        (
+            "morse",
+            {"samples_per_class": "abc"},
+            r"^samples_per_class must be a whole number, got '",
+        ),
+        ("morse-1.0", {"samples_per_class": True}, r"must be a whole number, got True$"),
+        ("morse", {"max_flips": 1.5}, r"^max_flips must be a whole number, got 1\.5$"),
+        ("morse", {"distinct_codes": 1}, r"^distinct_codes must be true or false, got 1$"),
+        ("reuters-r8", {"features": None}, r"^features must be a whole number, got None$"),
+        ("mnist", {"mirror": 3}, r"^mirror must be text, got 3$"),
+    ],
+)
+def test_options_of_the_wrong_kind_are_refused(
+    name: str, option: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        load(name, **option)
+    assert len(load("morse", samples_per_class=np.int64(3), max_flips=None).train) == 64
+
+
 def test_unknown_names_and_options_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"^unknown data set 'minst'; known: morse, mnist, fashion-"
