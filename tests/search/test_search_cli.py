@@ -98,6 +98,7 @@ def test_another_search_in_the_same_folder_is_refused(
         (["--penalty", "clocks"], "clocks"),
         (["--penalty", "edges=x"], "--penalty takes NAME or NAME=SHARE"),
         (["--space", "tree"], "unknown space 'tree'"),
+        (["--storage", "mysql://a/b"], "a ledger is kept in SQLite or PostgreSQL, not in mysql;"),
         (["--latency-batch", "0"], "latency_batch must be at least 1 sample, got 0"),
         (["--validation", "1.5"], "the validation fraction must lie between 0 and 1"),
         (["--wc", "1", "--filter", "naswot"], "the naswot filter foretells the error"),
@@ -194,6 +195,10 @@ def test_missing_data_and_ledgers_are_named(
     assert "none.npz does not exist" in capsys.readouterr().err
     assert call("status", "--out", str(tmp_path / "nothing")) == 2
     assert "there is no ledger at" in capsys.readouterr().err
+    assert call("worker", "--out", str(tmp_path)) == 2
+    assert "there is no ledger at" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+    Ledger(sqlite_url(tmp_path), "a").close()
     assert call("status") == 2
     assert "say where the search is: --out" in capsys.readouterr().err
     assert call("worker", "--storage", sqlite_url(tmp_path), "--name", "b") == 2

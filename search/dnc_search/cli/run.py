@@ -103,6 +103,7 @@ def run(
     dnc-search run --data mnist --space sparse-mlp --space-option nodes=16,512 --wc 0.1 --out runs/a
     """
     shares = options.shares(penalty)
+    url = options.storage_url(storage, out)
     path = options.data_path(data)
     chosen = space_from_texts(space, space_option or ())
     settings = Settings(
@@ -137,7 +138,7 @@ def run(
     search = replace(search, shape=asdict(shape))
     course = checked(search, chosen, shape)
     make_folder(out)
-    with Ledger(options.storage_url(storage, out), search.name) as ledger:
+    with Ledger(url, search.name) as ledger:
         ledger.define(search)
         crew = Crew(ledger, out=out, data_dir=data_dir, jobs=jobs, threads=threads)
         follow(ledger, course, crew, lambda config: chosen.summary(config, shape), quiet=quiet)
