@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dnc_sparse.data import DataSet, join_validation, load, pad_features
+from dnc_sparse.data import DataSet, check_classes, join_validation, load, pad_features
 from dnc_sparse.nn import SparseMLP
 from dnc_sparse.recipes import recipe
 from dnc_sparse.training import FitConfig
@@ -82,10 +82,14 @@ class Task:
     join_validation: bool = False
 
     def load(self, version: Version) -> DataSet:
-        """Return the data, padded with zeros to the network's first layer."""
+        """Return the data, padded with zeros to the network's first layer.
+
+        Raises ValueError for classes without a training sample, and as `load`.
+        """
         data = load(self.data, self.data_dir, **self.options)
         if self.join_validation:
             data = join_validation(data)
+        check_classes(data)
         return pad_features(data, version.sizes[0])
 
     def identity(self) -> dict[str, Any]:

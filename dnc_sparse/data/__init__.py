@@ -1,7 +1,13 @@
 """Data sets: Morse symbols (generated), MNIST, Fashion-MNIST, word counts, your own .npz."""
 
 from dnc_sparse.data.catalogue import available, load
-from dnc_sparse.data.dataset import DataSet, Split, join_validation, pad_features
+from dnc_sparse.data.dataset import (
+    DataSet,
+    Split,
+    check_classes,
+    join_validation,
+    pad_features,
+)
 from dnc_sparse.data.difficulty import Difficulty, morse_difficulty
 from dnc_sparse.data.files import DataFile, find_file
 from dnc_sparse.data.idx import read_idx
@@ -16,6 +22,7 @@ __all__ = [
     "Split",
     "available",
     "bag_of_words",
+    "check_classes",
     "find_file",
     "join_validation",
     "load",

@@ -7,14 +7,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from numbers import Integral
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 from dnc_sparse.data import files, images, texts
 from dnc_sparse.data.dataset import DataSet
 from dnc_sparse.data.files import DataFile
 from dnc_sparse.data.morse_frames import SAMPLES_PER_CLASS, VARIANTS, morse
 from dnc_sparse.data.npz import custom
+
+# what an option of a type takes, numpy's integers among the whole numbers
+KINDS: dict[type, tuple[type, str]] = {
+    int: (Integral, "a whole number"),
+    bool: (bool, "true or false"),
+    str: (str, "text"),
+}
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,21 @@ class Source:
             for name, parameter in inspect.signature(self.build).parameters.items()
             if parameter.kind is parameter.KEYWORD_ONLY and name not in fixed
         )
+
+    def check_kind(self, name: str, value: Any) -> None:
+        """Raise ValueError unless an option can take the value, such as a number or a text."""
+        hint = get_type_hints(getattr(self.build, "func", self.build))[name]
+        if value is None and type(None) in get_args(hint):
+            return
+        kinds = [kind for kind in KINDS if kind in (hint, *get_args(hint))]
+        # True is an integer to Python, not to people
+        if not any(
+            isinstance(value, KINDS[kind][0]) and isinstance(value, bool) == (kind is bool)
+            for kind in kinds
+        ):
+            raise ValueError(
+                f"{name} must be {' or '.join(KINDS[kind][1] for kind in kinds)}, got {value!r}"
+            )
 
 
 class Row(NamedTuple):
@@ -98,6 +121,8 @@ def load(name: str | Path, data_dir: Path | str | None = None, **options: Any) -
         )
     source = SOURCES[str(name)]
     _check_options(str(name), options, source.options)
+    for option, value in options.items():
+        source.check_kind(option, value)
     return source.build(data_dir, **options) if source.files else source.build(**options)
 
 

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import islice
 from math import prod
 
 import torch
@@ -168,6 +169,21 @@ def join_validation(data: DataSet) -> DataSet:
     train, validation = data.train, data.validation
     joined = Split(torch.cat([train.x, validation.x]), torch.cat([train.y, validation.y]))
     return replace(data, train=joined, validation=None)
+
+
+def check_classes(data: DataSet) -> None:
+    """Raise ValueError for a classification with classes that no training sample is of."""
+    if data.is_regression:
+        return
+    taught = set(data.train.y.tolist())
+    missing = data.n_classes - len(taught)
+    if missing:
+        few = list(islice((c for c in range(data.n_classes) if c not in taught), 3))
+        more = ", ..." if missing > len(few) else ""
+        raise ValueError(
+            f"{data.name} has no training sample of {missing} of its {data.n_classes} classes: "
+            f"{', '.join(map(str, few))}{more}; number the labels 0..{len(taught) - 1}"
+        )
 
 
 def pad_features(data: DataSet, n_features: int) -> DataSet:

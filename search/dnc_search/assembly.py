@@ -26,7 +26,7 @@ from dnc_search.space import Grid, Shape, Space, Stage
 from dnc_search.spaces import space_from_record
 from dnc_search.stages import Course
 from dnc_sparse.checkpoint import make_folder, write_weights
-from dnc_sparse.data import DataSet, load, split_validation
+from dnc_sparse.data import DataSet, check_classes, load, split_validation
 
 WEIGHTS = "weights"
 # stages of a search that starts from networks found elsewhere
@@ -86,8 +86,8 @@ def settings_of(search: Search) -> Settings:
 def load_data(search: Search, data_dir: Path | None) -> DataSet:
     """Return the data of a search with a validation split: their own, or one made of the training.
 
-    Raises ValueError when a file is not the one that the search began with, for validation samples
-    of a single class, and for classes that are validated or tested but never trained.
+    Raises ValueError when a file is not the one that the search began with, for validation or test
+    samples of a single class, and for classes that are never trained.
     """
     digest = digest_of(search.data)
     if digest != search.data_digest:
@@ -116,12 +116,14 @@ def _check_labels(data: DataSet) -> None:
                 f"{', '.join(map(str, sorted(found - taught)))}, of which there is no training "
                 f"sample; mend the labels, or leave these samples out"
             )
-        if part == "validation" and len(found) == 1:
+        if len(found) == 1:
+            out = ", or leave x_val and y_val out to have a part of the training samples taken"
             raise ValueError(
-                f"all {len(split)} validation samples of {data.name} are of class {found.pop()}, "
-                f"so every network that always says so would win; give samples of each class, or "
-                f"leave x_val and y_val out to have a part of the training samples taken"
+                f"all {len(split)} {part} samples of {data.name} are of class {found.pop()}, "
+                f"so every network that always says so would have no error; give samples of each "
+                f"class{out if part == 'validation' else ''}"
             )
+    check_classes(data)
 
 
 def shape_from(search: Search) -> Shape:

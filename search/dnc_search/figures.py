@@ -52,7 +52,7 @@ def progress(findings: Findings) -> Figure:
     return figure
 
 
-def pareto(findings: Findings, measure: str = "parameters") -> Figure:
+def pareto(findings: Findings, measure: str) -> Figure:
     """Draw validation error against a complexity, the front, and the winner of each w_c."""
     figure = new_figure((8, 5))
     ax = figure.subplots()
@@ -72,7 +72,8 @@ def pareto(findings: Findings, measure: str = "parameters") -> Figure:
         place = (record.measures[measure], 100 * record.error)
         ax.plot(*place, "*", color=BEST, markersize=13, markeredgecolor="black")
         ax.annotate(_won(same), place, (6, 6), textcoords="offset points", fontsize=9)
-    ax.set_xscale("log")
+    if all(record.measures[measure] > 0 for record in shown):
+        ax.set_xscale("log")
     ax.set_xlabel(measure.replace("_", " "))
     ax.set_ylabel("validation error, %")
     ax.grid(visible=True, which="both", alpha=0.2)
@@ -81,7 +82,7 @@ def pareto(findings: Findings, measure: str = "parameters") -> Figure:
 
 
 def importances(findings: Findings) -> Figure:
-    """Draw how strongly each parameter goes with the score, for each w_c."""
+    """Draw how strongly each parameter that was decided goes with the score, for each w_c."""
     table = {w_c: importance(findings, w_c) for w_c in findings.search.w_c}
     names = sorted({name for row in table.values() for name in row})
     figure = new_figure((8, 1 + 0.22 * max(1, len(names)) * max(2, len(table) / 2)))

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import stats
 
 from dnc_search.findings import Findings
+from dnc_search.space import Bayesian
 
 # fewer say nothing
 MIN_RECORDS = 5
@@ -29,13 +30,12 @@ def importance(findings: Findings, w_c: float) -> dict[str, float]:
     """Return the strength of each parameter's association with the score, 0 to 1, strongest first.
 
     |rho| for numbers, eta for choices, over the candidates that have the parameter; parameters that
-    do not vary, or occur in fewer than 5 candidates, are left out. It says what went with good
-    scores in this search, not what causes them.
+    no stage so far has decided (presets), that do not vary, or occur in fewer than 5 candidates,
+    are left out. It says what went with good scores in this search, not what causes them.
     """
     able = findings.able
-    names = sorted({name for record in able for name in record.config})
     found = {}
-    for name in names:
+    for name in sorted(_decided(findings)):
         own = [record for record in able if name in record.config]
         values = [record.config[name] for record in own]
         if len(own) < MIN_RECORDS or len(set(values)) < 2:
@@ -46,6 +46,22 @@ def importance(findings: Findings, w_c: float) -> dict[str, float]:
         else:
             found[name] = abs(rank_correlation(np.asarray(values, float), ranks))
     return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def _decided(findings: Findings) -> set[str]:
+    """Return the names that the stages of the candidates chose values for."""
+    stages = {stage.name: stage for stage in findings.space.stages(findings.shape)}
+    names: set[str] = set()
+    for record in findings.able:
+        stage = stages.get(record.stage)
+        if stage is None:
+            # a network found elsewhere was decided there, as a whole
+            names.update(record.config)
+        elif isinstance(stage, Bayesian):
+            names.update(parameter.name for parameter in stage.parameters)
+        else:
+            names.update(name for change in stage.changes(record.config) for name in change)
+    return names
 
 
 def _correlation_ratio(groups: list[str], ranks: np.ndarray) -> float:

@@ -20,7 +20,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from dnc_search.definition import Search
 from dnc_search.record import Record
@@ -77,11 +77,12 @@ class LoggedConnection(sqlite3.Connection):
 class Ledger:
     """The database of a search, opened to read and, unless `read_only`, to write.
 
-    `url` is what SQLAlchemy takes. A worker says every `heartbeat_seconds` that it lives; its trial
-    is given to another when it has been silent for `grace_seconds` (twice that by default), and
-    counts as failed when its worker died `retries` + 1 times.
+    `url` is what SQLAlchemy takes; a file of SQLite that is not there is made if `create`. A worker
+    says every `heartbeat_seconds` that it lives; its trial is given to another when it has been
+    silent for `grace_seconds` (twice that by default), and counts as failed when its worker died
+    `retries` + 1 times.
 
-    Raises LedgerError when the database cannot be opened, ValueError for a malformed URL.
+    Raises LedgerError when the database cannot be opened, and as `check_url`.
     """
 
     def __init__(
@@ -93,17 +94,14 @@ class Ledger:
         grace_seconds: int | None = None,
         retries: int = RETRIES,
         read_only: bool = False,
+        create: bool = True,
     ) -> None:
         self.name = name
         self.retries = retries
         self.read_only = read_only
-        try:
-            parsed = make_url(url)
-        except ArgumentError as error:
-            raise ValueError(
-                f"{url!r} is not the URL of a database; give one such as "
-                f"sqlite:///search.db or postgresql://user@machine/database"
-            ) from error
+        parsed = check_url(url)
+        if read_only or not create:
+            _check_is_there(parsed)
         self.full_url = url
         # for people to read
         self.url = parsed.render_as_string(hide_password=True)
@@ -251,6 +249,31 @@ class Ledger:
             ) from error
 
 
+def check_url(text: str) -> URL:
+    """Return the URL of a database that can hold a ledger.
+
+    Raises ValueError for a malformed one, and for databases other than SQLite and PostgreSQL;
+    ImportError, with the way out, without their driver.
+    """
+    ways = "give one such as sqlite:///search.db or postgresql://user@machine/database"
+    try:
+        url = make_url(text)
+    except ArgumentError as error:
+        raise ValueError(f"{text!r} is not the URL of a database; {ways}") from error
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ValueError(
+            f"a ledger is kept in SQLite or PostgreSQL, not in {url.get_backend_name()}; {ways}"
+        )
+    try:
+        _with_driver(url).get_dialect().import_dbapi()
+    except (ImportError, NoSuchModuleError) as error:
+        raise ImportError(
+            f"the driver of {url.drivername} is missing: {error}; for PostgreSQL "
+            f"pip install 'dnc-sparse[postgres]'"
+        ) from error
+    return url
+
+
 def sqlite_url(folder: Path) -> str:
     """Return the URL of the ledger that a search keeps in its own folder."""
     return f"sqlite:///{folder / LEDGER_FILE}"
@@ -277,14 +300,19 @@ def _choice(slot: Slot) -> dict[str, Any]:
     return {}
 
 
+def _with_driver(url: URL) -> URL:
+    # SQLAlchemy would look for version 2 of the driver
+    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+
+
+def _check_is_there(url: URL) -> None:
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+        raise LedgerError(f"there is no ledger at {url.database}; name the folder of a search")
+
+
 def _engine_url(url: URL, *, read_only: bool) -> str:
-    backend = url.get_backend_name()
-    if url.drivername == "postgresql":
-        # SQLAlchemy would look for version 2 of the driver
-        url = url.set(drivername="postgresql+psycopg")
-    if backend == "sqlite" and read_only:
-        if not Path(url.database or "").is_file():
-            raise LedgerError(f"there is no ledger at {url.database}; name the folder of a search")
+    url = _with_driver(url)
+    if url.get_backend_name() == "sqlite" and read_only:
         path = Path(url.database or "").resolve().as_uri()
         url = url.set(database=path, query={"mode": "ro", "uri": "true"})
     # Optuna formats the text with its own names
@@ -292,22 +320,18 @@ def _engine_url(url: URL, *, read_only: bool) -> str:
 
 
 def _connect_args(url: URL, *, read_only: bool) -> dict[str, Any]:
-    match url.get_backend_name():
-        case "sqlite":
-            factory = sqlite3.Connection if read_only else LoggedConnection
-            return {"timeout": LOCK_SECONDS, "factory": factory}
-        case "postgresql":
-            # a machine that vanishes must not hold a connection that waits for ever
-            alive: dict[str, Any] = {
-                "connect_timeout": 10,
-                "keepalives_idle": 30,
-                "tcp_user_timeout": 60_000,
-            }
-            # a database made without a language speaks bytes otherwise
-            alive["client_encoding"] = "utf8"
-            return alive | ({"options": "-c default_transaction_read_only=on"} if read_only else {})
-        case _:
-            return {}
+    if url.get_backend_name() == "sqlite":
+        factory = sqlite3.Connection if read_only else LoggedConnection
+        return {"timeout": LOCK_SECONDS, "factory": factory}
+    # a machine that vanishes must not hold a connection that waits for ever
+    alive: dict[str, Any] = {
+        "connect_timeout": 10,
+        "keepalives_idle": 30,
+        "tcp_user_timeout": 60_000,
+    }
+    # a database made without a language speaks bytes otherwise
+    alive["client_encoding"] = "utf8"
+    return alive | ({"options": "-c default_transaction_read_only=on"} if read_only else {})
 
 
 def _database_error(error: BaseException | None) -> BaseException | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,14 +23,11 @@ from dnc_sparse import __version__, checkpoint
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    # title, what the figure shows, what draws it
+    Section = tuple[str, str, Callable[[Findings], Figure]]
+
 RANKED = 10
-SECTIONS: tuple[tuple[str, str, Callable[[Findings], Figure]], ...] = (
-    (
-        "Error against size",
-        "Every candidate's validation error. The line is the front: no candidate is both smaller "
-        "and better. Stars win under some w_c.",
-        figures.pareto,
-    ),
+SECTIONS: tuple[Section, ...] = (
     (
         "Progress",
         "Lower is better; the line is the best so far.",
@@ -37,8 +35,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[Findings], Figure]], ...] = (
     ),
     (
         "What mattered",
-        "How strongly each parameter went with the score in this search: rank correlation, or "
-        "correlation ratio for choices. It does not say what causes a good score.",
+        "How strongly each parameter that a stage decided went with the score in this search: rank "
+        "correlation, or correlation ratio for choices. It does not say what causes a good score.",
         figures.importances,
     ),
     ("Learning curves", "Validation error after each epoch; winners in colour.", figures.curves),
@@ -70,7 +68,7 @@ def render(findings: Findings) -> str:
         drawings=_drawings(findings),
         sections=[
             {"title": title, "about": about, "source": _picture(draw(findings))}
-            for title, about, draw in SECTIONS
+            for title, about, draw in (*_fronts(search.penalty), *SECTIONS)
         ],
         foresight=[
             {
@@ -95,6 +93,21 @@ def render(findings: Findings) -> str:
         ],
         made_by=f"dnc-search {__version__}",
     )
+
+
+def _fronts(penalty: Mapping[str, float]) -> list[Section]:
+    """Return a section for each complexity that counts."""
+    counting = [name for name, share in penalty.items() if share]
+    judged = ", judged by all complexities together" if len(counting) > 1 else ""
+    return [
+        (
+            f"Error against {name.replace('_', ' ')}",
+            f"Every candidate's validation error. The line is the front: no candidate is better in "
+            f"both. Stars win under some w_c{judged}.",
+            partial(figures.pareto, measure=name),
+        )
+        for name in counting
+    ]
 
 
 def _about(findings: Findings) -> dict[str, str]:

@@ -31,6 +31,7 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert ended.returncode == 0, ended.stderr
     # a line per candidate, and the best at the end
     assert "baseline 1/1" in ended.stderr
+    assert "small: classification, 3 classes, 4 features; 72 train, 18 valid" in ended.stdout
     assert "slots done: the search is finished" in ended.stdout
     assert "ledger and weights are in" in ended.stdout
     return out

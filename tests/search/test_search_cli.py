@@ -15,7 +15,9 @@ import torch
 from search.small_search import call, command, program
 
 from dnc_search.assembly import weights_of
+from dnc_search.cli.task import tell_task
 from dnc_search.ledger import Ledger, sqlite_url
+from dnc_sparse.data import DataSet, Split
 
 
 def test_a_search_runs_to_its_end_and_keeps_weights(finished: Path) -> None:
@@ -75,11 +77,22 @@ def test_a_baseline_that_fails_ends_the_search(data: Path, tmp_path: Path) -> No
     assert said.endswith("mend it, and begin another search")
 
 
+@pytest.mark.parametrize(
+    ("more", "change"),
+    [
+        (("--seed", "5"), "seed was 0, now 5"),
+        (("--latency-batch", "5"), "settings.latency_batch was 1, now 5"),
+    ],
+)
 def test_another_search_in_the_same_folder_is_refused(
-    finished: Path, data: Path, capsys: pytest.CaptureFixture[str]
+    more: tuple[str, str],
+    change: str,
+    finished: Path,
+    data: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert call(*command(data, finished, "--seed", "5")) == 2
-    assert "holds another search named 'first': seed was 0, now 5" in capsys.readouterr().err
+    assert call(*command(data, finished, *more)) == 2
+    assert f"holds another search named 'first': {change};" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -90,6 +103,8 @@ def test_another_search_in_the_same_folder_is_refused(
         (["--penalty", "clocks"], "clocks"),
         (["--penalty", "edges=x"], "--penalty takes NAME or NAME=SHARE"),
         (["--space", "tree"], "unknown space 'tree'"),
+        (["--storage", "mysql://a/b"], "a ledger is kept in SQLite or PostgreSQL, not in mysql;"),
+        (["--latency-batch", "0"], "latency_batch must be at least 1 sample, got 0"),
         (["--validation", "1.5"], "the validation fraction must lie between 0 and 1"),
         (["--wc", "1", "--filter", "naswot"], "the naswot filter foretells the error"),
         (
@@ -156,6 +171,12 @@ def test_an_own_complexity_that_is_no_number_is_named_before_the_search_is_writt
         ({"y_val": [1, 1, 1]}, "all 3 validation samples of mine are of class 1, so every"),
         ({"y_val": [0, 5, 7]}, "validation samples of mine are of class 5, 7, of which there is"),
         ({"y_test": [0, 1, 4]}, "test samples of mine are of class 4, of which there is no"),
+        ({"y_test": [0, 0, 0]}, "all 3 test samples of mine are of class 0, so every network"),
+        (
+            {"y_train": [0, 1, 9]},
+            "mine has no training sample of 7 of its 10 classes: 2, 3, 4, ...; number the labels "
+            "0..2",
+        ),
     ],
 )
 def test_labels_that_cannot_be_judged_are_refused(
@@ -168,6 +189,23 @@ def test_labels_that_cannot_be_judged_are_refused(
     assert message in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_regression_on_what_may_be_classes_is_warned_of(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def task(targets: torch.Tensor) -> DataSet:
+        split = Split(torch.rand(len(targets), 3), targets[:, None])
+        return DataSet("mine", split, split, None, 0)
+
+    tell_task(task(torch.arange(9.0) % 4))
+    shown = capsys.readouterr()
+    assert shown.out == "mine: regression, 1 target, 3 features; 9 train, 9 test samples\n"
+    assert shown.err.startswith("warning: y is floating point, so this is a regression, but it ho")
+    assert "only 4 whole numbers; if they are classes, store y as integers" in shown.err
+    for targets in (torch.arange(9.0) - 1, torch.arange(9) / 2, torch.arange(101.0)):
+        tell_task(task(targets))
+    assert not capsys.readouterr().err
+
+
 def test_missing_data_and_ledgers_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,6 +213,10 @@ def test_missing_data_and_ledgers_are_named(
     assert "none.npz does not exist" in capsys.readouterr().err
     assert call("status", "--out", str(tmp_path / "nothing")) == 2
     assert "there is no ledger at" in capsys.readouterr().err
+    assert call("worker", "--out", str(tmp_path)) == 2
+    assert "there is no ledger at" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+    Ledger(sqlite_url(tmp_path), "a").close()
     assert call("status") == 2
     assert "say where the search is: --out" in capsys.readouterr().err
     assert call("worker", "--storage", sqlite_url(tmp_path), "--name", "b") == 2

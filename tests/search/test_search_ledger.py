@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -142,6 +143,14 @@ def test_reading_never_writes(opened: Ledger, tmp_path: Path) -> None:
     assert hashlib.sha256(file.read_bytes()).digest() == before
 
 
+def test_postgresql_without_its_driver_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ImportError, match=r"psycopg.*; for PostgreSQL pip install 'dnc-sparse\[po"):
+        Ledger("postgresql://a/b", "toy")
+
+
 def test_what_cannot_be_opened_says_so(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match=r"^there is no ledger at .*; name the folder"):
         toy.ledger(tmp_path, read_only=True)
@@ -149,6 +158,12 @@ def test_what_cannot_be_opened_says_so(tmp_path: Path) -> None:
         Ledger("nonsense", "toy")
     with pytest.raises(LedgerError, match=r"^cannot open the ledger sqlite:.*unable to open"):
         toy.ledger(tmp_path / "missing")
+    with pytest.raises(ValueError, match=r"^a ledger is kept in SQLite or .*, not in mysql; give"):
+        Ledger("mysql://a/b", "toy")
+    with pytest.raises(
+        ImportError, match=r"^the driver of postgresql\+old is missing: .* pip inst"
+    ):
+        Ledger("postgresql+old://a/b", "toy")
     psycopg = pytest.importorskip("psycopg")
     assert psycopg
     url = f"postgresql://me:secret@/base?host={tmp_path}"

@@ -14,8 +14,13 @@ from torch import nn
 from dnc_search import figures
 from dnc_search.drawing import connections, network
 from dnc_search.importance import importance
+from dnc_search.parameters import Config, Value
 from dnc_search.report import render, write_report
 from dnc_sparse.nn import SparseLinear
+
+
+def without_presets(config: Config) -> dict[str, Value]:
+    return {k: v for k, v in config.items() if k not in ("dropout", "weight_decay")}
 
 
 def text_of(page: str) -> str:
@@ -32,6 +37,43 @@ def test_the_page_has_every_figure_and_needs_no_other_file(tmp_path: Path) -> No
     text = text_of(page)
     assert "12 candidates (10 complete, 1 stopped, 1 failed), 42 epochs of training" in text
     assert "out of memory" in text
+
+
+def test_each_complexity_that_counts_has_its_front() -> None:
+    findings = made_up()
+    title = "Error against"
+    assert text_of(render(findings)).count(title) == 1
+    assert f"{title} parameters" in text_of(render(findings))
+    shares = {"parameters": 0.0, "seconds_per_epoch": 0.5, "edges": 0.5}
+    records = [
+        replace(r, measures={**r.measures, "edges": 1.0} if r.measures else {})
+        for r in findings.records
+    ]
+    findings = replace(
+        findings,
+        search=replace(findings.search, penalty=shares),
+        records=records,
+        baseline={**findings.baseline, "edges": 2.0},
+    )
+    text = text_of(render(findings))
+    assert text.count(title) == 2
+    assert f"{title} seconds per epoch" in text
+    assert f"{title} edges" in text
+    assert "Stars win under some w_c, judged by all complexities together." in text
+
+
+def test_a_front_has_the_winners_on_its_own_scale() -> None:
+    findings = made_up()
+    winner = findings.winner(0.0).record
+    for measure in ("parameters", "seconds_per_epoch"):
+        ax = figures.pareto(findings, measure).axes[0]
+        assert ax.get_xlabel() == measure.replace("_", " ")
+        assert ax.get_xscale() == "log"
+        stars = {tuple(line.get_xydata()[0]) for line in ax.lines if line.get_marker() == "*"}
+        assert (winner.measures[measure], 100 * winner.error) in stars
+    free = [replace(r, measures={**r.measures, "area": 0.0}) for r in findings.records]
+    ax = figures.pareto(replace(findings, records=free), "area").axes[0]
+    assert ax.get_xscale() == "linear"
 
 
 def test_the_page_is_the_same_for_the_same_search() -> None:
@@ -97,6 +139,7 @@ def test_importance_of_a_choice() -> None:
     decided = [
         replace(
             record,
+            stage="activation",
             config={**record.config, "activation": name},
             measures={**record.measures, "error": rule[name]},
         )
@@ -104,6 +147,24 @@ def test_importance_of_a_choice() -> None:
     ]
     strengths = importance(replace(findings, records=decided), 0.0)
     assert strengths["activation"] == pytest.approx(1)
+
+
+def test_importance_leaves_presets_out() -> None:
+    findings = made_up(40)
+    # dropout and weight decay follow from the number of parameters, which decides the score
+    space = replace(SPACE, dropout=0.2, dropout_from=100, decay_per_parameter=1e-6)
+    records = [
+        replace(record, config=space.complete(without_presets(record.config), SHAPE))
+        for record in findings.records
+    ]
+    preset = replace(findings, space=space, records=records)
+    assert len({record.config["weight_decay"] for record in records}) > 1
+    assert len({record.config["dropout"] for record in records}) == 2
+    assert set(importance(preset, 0.0)) == set(importance(findings, 0.0))
+    trained = [replace(record, stage="training") for record in preset.records]
+    dropped = [replace(record, stage="dropout") for record in preset.records]
+    assert set(importance(replace(preset, records=trained), 0.0)) == {"weight_decay"}
+    assert set(importance(replace(preset, records=dropped), 0.0)) == {"dropout"}
 
 
 @pytest.mark.parametrize("draw", [figures.progress, figures.importances, figures.curves])

@@ -8,6 +8,7 @@ import socket
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sparse.small_data import write_npz
 from sparse.small_runs import Here
@@ -196,6 +197,14 @@ def test_train_refuses(
 ) -> None:
     assert train(data, *more) == 2
     assert capsys.readouterr().err.startswith(f"error: {message}")
+
+
+def test_train_refuses_labels_with_gaps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x, y, file = np.eye(4, dtype=np.float32), np.array([0, 7, 0, 7]), tmp_path / "gap.npz"
+    np.savez(file, x_train=x, y_train=y, x_test=x, y_test=y)
+    assert code("train", "--data", str(file), "--layers", "4,8") == 2
+    message = "error: gap has no training sample of 6 of its 8 classes: 1, 2, 3, ...; number the"
+    assert capsys.readouterr().err.startswith(message)
 
 
 # --- compare

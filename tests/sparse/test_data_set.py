@@ -17,6 +17,7 @@ from dnc_sparse.data import (
     Split,
     available,
     bag_of_words,
+    check_classes,
     join_validation,
     load,
     pad_features,
@@ -118,6 +119,14 @@ def test_validation_joins_the_training_samples() -> None:
     assert torch.equal(joined.train.y, torch.cat([data.train.y, data.validation.y]))
     with pytest.raises(ValueError, match=r"^toy has no validation split to train on; leave the op"):
         join_validation(joined)
+
+
+def test_a_class_without_training_samples_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^toy has no training sample of 1 of its 2 classes: 1;"):
+        check_classes(data_set())
+    with pytest.raises(ValueError, match=r"classes: 1, 2, 3, \.\.\.; number the labels 0\.\.0$"):
+        check_classes(data_set(n_classes=100_000))
+    check_classes(data_set(test=split(), n_classes=1))
 
 
 def test_custom_images_are_scaled_and_flattened(tmp_path: Path) -> None:
@@ -248,6 +257,29 @@ def test_a_missing_data_folder_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> N
         assert rows["morse"].ready
         with pytest.raises(FileNotFoundError, match=f"^{re.escape(told)}$"):
             load("reuters-r8", data_dir)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "message"),
+    [
+        (
+            "morse",
+            {"samples_per_class": "abc"},
+            r"^samples_per_class must be a whole number, got '",
+        ),
+        ("morse-1.0", {"samples_per_class": True}, r"must be a whole number, got True$"),
+        ("morse", {"max_flips": 1.5}, r"^max_flips must be a whole number, got 1\.5$"),
+        ("morse", {"distinct_codes": 1}, r"^distinct_codes must be true or false, got 1$"),
+        ("reuters-r8", {"features": None}, r"^features must be a whole number, got None$"),
+        ("mnist", {"mirror": 3}, r"^mirror must be text, got 3$"),
+    ],
+)
+def test_options_of_the_wrong_kind_are_refused(
+    name: str, option: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        load(name, **option)
+    assert len(load("morse", samples_per_class=np.int64(3), max_flips=None).train) == 64
 
 
 def test_unknown_names_and_options_are_refused(tmp_path: Path) -> None:

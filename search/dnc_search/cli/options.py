@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dnc_search.ledger import Ledger, sqlite_url
+from dnc_search.ledger import Ledger, check_url, sqlite_url
 
 Out = Annotated[
     Path | None,
@@ -33,8 +33,12 @@ def data_path(data: str) -> str:
 
 
 def storage_url(storage: str | None, out: Path | None) -> str:
-    """Return the URL of the ledger that the options name. Raises ValueError for neither."""
+    """Return the URL of the ledger that the options name.
+
+    Raises ValueError for neither, and as `check_url`.
+    """
     if storage is not None:
+        check_url(storage)
         return storage
     if out is None:
         raise ValueError("say where the search is: --out with its folder, or --storage with a URL")
@@ -51,8 +55,9 @@ def search_name(name: str | None, out: Path | None) -> str:
 def open_ledger(
     storage: str | None, out: Path | None, name: str | None, *, read_only: bool = False
 ) -> Ledger:
-    """Return the ledger that the options name. Raises as `Ledger`."""
-    return Ledger(storage_url(storage, out), search_name(name, out), read_only=read_only)
+    """Return the ledger that the options name, which is there. Raises as `Ledger`."""
+    url = storage_url(storage, out)
+    return Ledger(url, search_name(name, out), read_only=read_only, create=False)
 
 
 def shares(texts: list[str] | None) -> dict[str, float]:

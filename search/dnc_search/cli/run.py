@@ -13,6 +13,7 @@ from dnc_search.cli import options
 from dnc_search.cli.crew import Crew
 from dnc_search.cli.screen import Screen
 from dnc_search.cli.status import Summary, best_table, headline
+from dnc_search.cli.task import tell_task
 from dnc_search.definition import Search, digest_of
 from dnc_search.evaluation import Settings, check_device, shape_of
 from dnc_search.ledger import Ledger
@@ -50,6 +51,9 @@ def run(
         list[str] | None,
         typer.Option(help="Measure this too, to judge by it later; may be repeated."),
     ] = None,
+    latency_batch: Annotated[
+        int, typer.Option(help="Samples of the forward pass that latency_seconds times.")
+    ] = DEFAULTS.latency_batch,
     epochs: Annotated[int, typer.Option(help="Epochs of each candidate.")] = DEFAULTS.epochs,
     schedule: Annotated[
         str, typer.Option(help="Learning rate: constant, step or cosine.")
@@ -100,6 +104,7 @@ def run(
     dnc-search run --data mnist --space sparse-mlp --space-option nodes=16,512 --wc 0.1 --out runs/a
     """
     shares = options.shares(penalty)
+    url = options.storage_url(storage, out)
     path = options.data_path(data)
     chosen = space_from_texts(space, space_option or ())
     settings = Settings(
@@ -107,6 +112,7 @@ def run(
         schedule=schedule,  # type: ignore[arg-type]
         device=device,
         measures=tuple(dict.fromkeys((*DEFAULTS.measures, *shares, *(measure or ())))),
+        latency_batch=latency_batch,
     )
     search = Search(
         name=options.search_name(name, out),
@@ -127,11 +133,13 @@ def run(
         final_seeds=final_seeds,
         final_epochs=final_epochs,
     )
-    shape = shape_of(load_data(search, data_dir))
+    loaded = load_data(search, data_dir)
+    tell_task(loaded)
+    shape = shape_of(loaded)
     search = replace(search, shape=asdict(shape))
     course = checked(search, chosen, shape)
     make_folder(out)
-    with Ledger(options.storage_url(storage, out), search.name) as ledger:
+    with Ledger(url, search.name) as ledger:
         ledger.define(search)
         crew = Crew(ledger, out=out, data_dir=data_dir, jobs=jobs, threads=threads)
         follow(ledger, course, crew, lambda config: chosen.summary(config, shape), quiet=quiet)

@@ -8,16 +8,17 @@ from typing import Annotated
 
 import typer
 
+from dnc_search.assembly import load_data
 from dnc_search.cli import options
 from dnc_search.cli.crew import Crew
 from dnc_search.cli.found import found
 from dnc_search.cli.run import checked, follow
+from dnc_search.cli.task import tell_task
 from dnc_search.definition import digest_of
 from dnc_search.evaluation import shape_of
 from dnc_search.ledger import Ledger
 from dnc_sparse.checkpoint import make_folder
 from dnc_sparse.cli import options as sparse_options
-from dnc_sparse.data import load
 
 
 def transfer(
@@ -54,17 +55,14 @@ def transfer(
     w_c = before.w_c if wc is None else sparse_options.numbers(wc, "--wc", float)
     path = options.data_path(data)
     data_options = sparse_options.pairs(data_option)
-    shape = shape_of(load(path, data_dir, **data_options))
     winners = {findings.winner(each).record.key: findings.winner(each).record for each in w_c}
     changes = sparse_options.given(initial=initial, steps=steps)
     search = replace(
         before,
         name=options.search_name(None, out),
         data=path,
-        shape=asdict(shape),
         data_options=data_options,
         data_digest=digest_of(path),
-        start=tuple(findings.space.complete(r.config, shape) for r in winners.values()),
         settings={**before.settings, **sparse_options.given(epochs=epochs)},
         w_c=w_c,
         seed=seed,
@@ -72,6 +70,11 @@ def transfer(
         filter="none",
         **changes,
     )
+    loaded = load_data(search, data_dir)
+    tell_task(loaded)
+    shape = shape_of(loaded)
+    start = tuple(findings.space.complete(r.config, shape) for r in winners.values())
+    search = replace(search, shape=asdict(shape), start=start)
     course = checked(search, findings.space, shape)
     make_folder(out)
     with Ledger(options.storage_url(None, out), search.name) as ledger:
