@@ -1,11 +1,12 @@
 """Which sampler to search with: ours against random search, TPE and Optuna's Gaussian process.
 
 Each searches the architectures of sparse perceptrons on three tasks, for the same number of
-candidates and epochs; all but random search begin with the same design. With `--kernels` the contest is between ways in which our
-Gaussian process may compare dense perceptrons: layer by layer, or the sum of all nodes, as
-Deep-n-Cheap did. Every search keeps its ledger under OUT; the same command goes on from there. At
-the end the best f so far is drawn into OUT/samplers.png (kernels.png), candidate by candidate, and
-what was found is printed and written to OUT/samplers.json.
+candidates and epochs; all but random search begin with the same design. With `--kernels` the
+contest is between ways in which our Gaussian process may compare dense perceptrons: layer by layer,
+or the sum of all nodes, as Deep-n-Cheap did. Every search keeps its ledger under OUT; the same
+command goes on from there. At the end the best f so far is drawn into OUT/samplers.png
+(kernels.png), candidate by candidate, and what was found is printed and written to
+OUT/samplers.json.
 
 Run it from the repository's root; it needs the search extra, joblib, and the data as `dnc-sparse
 train` does:
