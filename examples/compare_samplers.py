@@ -54,7 +54,9 @@ class Contestant:
 
 def samplers() -> list[Contestant]:
     """Return every sampler, on sparse perceptrons."""
-    space = SparseMlp(order=("architecture",), hidden_layers=(0, 2), nodes=(16, 256), dropout=0.0)
+    space = SparseMlp(
+        order=("architecture",), hidden_layers=(0, 2), nodes=(16, 256), preset_learning_rate=2e-3
+    )
     return [Contestant(name, name, space) for name in get_args(SamplerName)]
 
 

@@ -196,7 +196,7 @@ def check_own(names: Iterable[str], space: Space, config: Config, shape: Shape) 
     own = [measure(name) for name in names if name not in MEASURES]
     if not own:
         return
-    samples = Split(torch.zeros(1, shape.n_features), torch.zeros(1))
+    samples = Split(torch.zeros(1, shape.n_features), torch.zeros(1, dtype=torch.int64))
     subject = Subject(config, shape, space.build(config, shape, 0), samples, FitConfig())
     for each in own:
         try:
