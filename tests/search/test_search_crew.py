@@ -9,6 +9,7 @@ from collections import deque
 from pathlib import Path
 
 import pytest
+import torch
 
 from dnc_search.cli import crew
 from dnc_search.cli.crew import Crew
@@ -54,3 +55,17 @@ def test_a_killed_worker_is_replaced_until_it_is_too_often(
         assert "a worker was killed by SIGKILL; another takes its place" in said
         with pytest.raises(RuntimeError, match=r"^2 workers were killed, the last by SIGKILL; if"):
             deque(iter(team.is_working, False), maxlen=0)
+
+
+@pytest.mark.parametrize(("jobs", "given", "threads"), [(1, None, None), (2, None, 2), (2, 3, 3)])
+def test_workers_share_the_cores_unless_told(
+    jobs: int,
+    given: int | None,
+    threads: int | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    with toy.ledger(tmp_path) as ledger:
+        team = Crew(ledger, out=tmp_path, data_dir=None, jobs=jobs, threads=given)
+    assert team._arguments[-1] == threads

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import torch
+
 from dnc_search.assembly import assemble
 from dnc_search.cli.worker import defined
 from dnc_search.ledger import Ledger
@@ -36,6 +38,9 @@ class Crew:
     def __init__(
         self, ledger: Ledger, *, out: Path, data_dir: Path | None, jobs: int, threads: int | None
     ) -> None:
+        if threads is None and jobs > 1:
+            # workers that each use all cores wait for each other's threads, ten times as long
+            threads = max(1, torch.get_num_threads() // jobs)
         self._arguments = (ledger.full_url, ledger.name, out, data_dir, threads)
         self._jobs, self._deaths = jobs, 0
         self._workers: list[BaseProcess] = []

@@ -83,7 +83,7 @@ def run(
     final_epochs: Annotated[
         int | None, typer.Option(help="Epochs of the final runs; else those of candidates.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Worker processes, which share the cores.")] = 1,
     threads: sparse_options.Threads = None,
     device: Annotated[str, typer.Option(help="Where to train: cpu or cuda.")] = DEFAULTS.device,
     storage: options.Storage = None,

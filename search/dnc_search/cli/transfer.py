@@ -34,7 +34,7 @@ def transfer(
     steps: Annotated[int | None, typer.Option(help="Candidates proposed after it.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of each candidate.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
-    jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Worker processes, which share the cores.")] = 1,
     threads: sparse_options.Threads = None,
     data_dir: sparse_options.DataDir = None,
     data_option: sparse_options.DataOptions = None,

@@ -44,7 +44,7 @@ class SparseMlp(MlpSpace):
     blocks: tuple[int, ...] = (1,)
     families: tuple[str, ...] = ("auto",)
     dropout: float = 0.0
-    # networks of few weights err less with it than with 2e-3, large ones no more (search-results.md)
+    # with it networks of few weights err less than with 2e-3, large ones no more
     preset_learning_rate: float = 4e-3
 
     def __post_init__(self) -> None:
