@@ -36,5 +36,5 @@ for name in ("dnc_sparse", "dnc_search", "dnc_hw"):
             importlib.import_module(module.name)
 END
 "$work/venv/bin/pytest" -q -m "not slow" --numprocesses "${TEST_JOBS:-2}" --dist worksteal \
-    tests/*/test_*cli*.py tests/sparse/test_{ops,backends}.py tests/sparse/test_nn_*.py \
+    tests/*/test_*cli*.py tests/sparse/test_{backends,nn_linear,nn_mlp}.py \
     tests/hw/test_{engine,machine}.py tests/search/test_search_{report,export}.py

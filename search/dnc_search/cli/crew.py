@@ -28,7 +28,7 @@ DEATHS = 10
 
 
 class Crew:
-    """Worker processes on this machine, which end with it.
+    """Worker processes on this machine, which share its cores and end with it.
 
     Those that are killed are replaced: their candidates are tried again, and the ledger counts. On
     Ctrl-C and SIGTERM all give back what they train. Raises KeyboardInterrupt then, RuntimeError
