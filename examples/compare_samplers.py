@@ -53,7 +53,7 @@ class Contestant:
 
 
 def samplers() -> list[Contestant]:
-    """Return every sampler, on sparse perceptrons."""
+    """Return every sampler, on sparse perceptrons trained as for docs/search-results.md."""
     space = SparseMlp(
         order=("architecture",), hidden_layers=(0, 2), nodes=(16, 256), preset_learning_rate=2e-3
     )

@@ -96,9 +96,9 @@ def overview(ledger: Ledger, course: Course) -> Overview:
     failure = None
     for name in course.names:
         slots = ledger.slots(name)
-        budget = _budget(course, name, records)
+        budget, obstacle = _budget(course, name, records)
         if failure is None and all(stage.done == stage.budget for stage in stages):
-            failure = _failure(course, name, records)
+            failure = obstacle
         mine = [slot.record(ledger.retries) for slot in slots[:budget]]
         found = [record for record in mine if record is not None]
         settled = sum(slot.is_settled(ledger.retries) for slot in slots[:budget])
@@ -116,22 +116,16 @@ def overview(ledger: Ledger, course: Course) -> Overview:
     return Overview(tuple(stages), tuple(running), best, tuple(records), final_share, failure)
 
 
-def _budget(course: Course, name: str, history: Sequence[Record]) -> int:
+def _budget(course: Course, name: str, history: Sequence[Record]) -> tuple[int, str | None]:
+    """Return the slots of a stage, as far as they are known, and what keeps it from beginning."""
+    budget = 0
     try:
-        return course.budget(name, history)
-    except SearchFailed:
-        return 0
-
-
-def _failure(course: Course, name: str, history: Sequence[Record]) -> str | None:
-    """Return why a stage can never begin, all those before it being done."""
-    try:
-        course.budget(name, history)
+        budget = course.budget(name, history)
         if history:
             baseline_of(history)
     except SearchFailed as failed:
-        return str(failed)
-    return None
+        return budget, str(failed)
+    return budget, None
 
 
 def _best(course: Course, records: Sequence[Record]) -> dict[float, Record]:

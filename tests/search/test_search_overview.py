@@ -1,4 +1,4 @@
-"""How long a search still takes, as `status` and the bar of `run` say it."""
+"""How far a search is and how long it still takes, as `status` and the bar of `run` say it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 from dnc_search.cli.status import headline
-from dnc_search.evaluation import Evaluation, OnEpoch
 from dnc_search.overview import Overview, StageCount, overview
-from dnc_search.parameters import Config
 from dnc_search.record import Record
 from dnc_search.stages import SearchFailed
 from dnc_search.worker import Worker
@@ -48,21 +46,11 @@ def test_final_runs_that_are_done_tell_of_the_rest() -> None:
     assert now.seconds_left == pytest.approx(40)
 
 
-class Hopeless(toy.Formula):
-    """An evaluator whose largest network can be trained, and nothing else."""
-
-    def candidate(self, config: Config, seed: int, on_epoch: OnEpoch) -> Evaluation:
-        return Evaluation("failed", {}, (), 0.0, "out of memory: too wide")
-
-    def baseline(self, config: Config, seed: int, on_epoch: OnEpoch) -> Evaluation:
-        return Evaluation("complete", self.counted(config), (), 0.0)
-
-
 def test_a_search_that_found_nothing_has_failed_and_is_not_finished(tmp_path: Path) -> None:
     with toy.ledger(tmp_path) as ledger:
         before = overview(ledger, toy.course())
         with pytest.raises(SearchFailed):
-            Worker(ledger, toy.course(), Hopeless()).run()
+            Worker(ledger, toy.course(), toy.Failing(limit=0)).run()
         now = overview(ledger, toy.course())
     assert (before.failure, before.is_finished) == (None, False)
     assert not now.is_finished

@@ -76,22 +76,8 @@ def _work(url: str, log: Path) -> None:
     toy.work(url, toy.course(), toy.Formula(0.2, log))
 
 
-class Failing(toy.Formula):
-    """An evaluator to which wide networks are too large, or all."""
-
-    limit = 500
-
-    def candidate(self, config: Config, seed: int, on_epoch: OnEpoch) -> Evaluation:
-        if float(config["width"]) > self.limit:
-            return Evaluation("failed", {}, (), 0.0, "out of memory: too wide")
-        return super().candidate(config, seed, on_epoch)
-
-    def baseline(self, config: Config, seed: int, on_epoch: OnEpoch) -> Evaluation:
-        return Evaluation("complete", self.counted(config), (), 0.0)
-
-
 def test_a_candidate_that_fails_is_recorded_and_the_search_goes_on(tmp_path: Path) -> None:
-    found = run(tmp_path, Failing())
+    found = run(tmp_path, toy.Failing())
     failed = [row for row in found if row[3] == "failed"]  # type: ignore[index]
     assert failed
     assert all(row[4] == 1.0 for row in failed)  # type: ignore[index]
@@ -99,10 +85,8 @@ def test_a_candidate_that_fails_is_recorded_and_the_search_goes_on(tmp_path: Pat
 
 
 def test_when_nothing_can_be_trained_the_search_says_so(tmp_path: Path) -> None:
-    hopeless = Failing()
-    hopeless.limit = 0
     with pytest.raises(SearchFailed, match=r"^all 8 candidates failed, the first because out of"):
-        run(tmp_path, hopeless)
+        run(tmp_path, toy.Failing(limit=0))
 
 
 def test_a_space_that_cannot_give_the_next_candidate_is_named(tmp_path: Path) -> None:
@@ -136,7 +120,7 @@ def test_an_evaluator_that_raises_ends_its_worker(tmp_path: Path) -> None:
 
 
 def test_nothing_is_trained_without_a_baseline(tmp_path: Path) -> None:
-    class TooLarge(Failing):
+    class TooLarge(toy.Formula):
         def baseline(self, config: Config, seed: int, on_epoch: OnEpoch) -> Evaluation:
             return Evaluation("failed", {}, (), 0.0, "out of memory: too wide")
 

@@ -107,6 +107,21 @@ class Formula:
         return replace(result, measures={**result.measures, "test_error": result.curve[-1]})
 
 
+@dataclass
+class Failing(Formula):
+    """An evaluator to which networks wider than `limit` are too large, but not the baseline."""
+
+    limit: float = 500
+
+    def baseline(self, config: Config, seed: int, on_epoch: OnEpoch) -> Evaluation:
+        return Evaluation("complete", dict(self.counted(config)), (), 0.0)
+
+    def candidate(self, config: Config, seed: int, on_epoch: OnEpoch) -> Evaluation:
+        if float(config["width"]) > self.limit:
+            return Evaluation("failed", {}, (), 0.0, "out of memory: too wide")
+        return super().candidate(config, seed, on_epoch)
+
+
 def ledger(folder: Path, **options: Any) -> Ledger:
     """The ledger of a folder."""
     return Ledger(sqlite_url(folder), SEARCH.name, **options)

@@ -1,4 +1,4 @@
-"""Short training runs on generated data, shared by tests of training and of resuming."""
+"""Short training runs on generated data, and commands, shared by tests of several files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from sparse.small_data import clusters
 from torch import nn
 
+from dnc_sparse import cli
 from dnc_sparse.compare import Result
 from dnc_sparse.data import DataSet
 from dnc_sparse.training import FitConfig, History, fit
@@ -68,3 +69,10 @@ class Here(Executor):
         future: Future[Result] = Future()
         future.set_result(function(*arguments, **named))
         return future
+
+
+def code(*arguments: str) -> int:
+    """Run the command and return its exit code."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    return int(stop.value.code or 0)

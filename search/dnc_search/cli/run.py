@@ -165,9 +165,9 @@ def follow(ledger: Ledger, course: Course, crew: Crew, summary: Summary, *, quie
             screen.show(overview(ledger, course))
         screen.show(overview(ledger, course))
     now = overview(ledger, course)
+    if now.failure is not None:
+        raise RuntimeError(f"the search has failed: {now.failure}")
     if not now.is_finished:
-        if now.failure is not None:
-            raise RuntimeError(f"the search has failed: {now.failure}")
         raise RuntimeError(
             f"no worker is left, but only {now.done} of {now.slots} slots are done; what is above "
             f"says why; run the same command again to go on"

@@ -19,9 +19,10 @@ def tell_task(data: DataSet) -> None:
         f"{data.name}: {kind}, {data.n_outputs} {what}, {data.n_features} features; {parts} samples"
     )
     options.console().print(line, highlight=False, soft_wrap=True)
+    if not data.is_regression:
+        return
     found = set(data.train.y.flatten().tolist())
-    few = len(found) <= MOST_CLASSES and all(value >= 0 and value % 1 == 0 for value in found)
-    if data.is_regression and few:
+    if len(found) <= MOST_CLASSES and all(value >= 0 and value % 1 == 0 for value in found):
         shell.complain(
             f"warning: y is floating point, so this is a regression, but it holds only "
             f"{len(found)} whole numbers; if they are classes, store y as integers, [samples]",
