@@ -10,21 +10,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
 
 from dnc_sparse import ops
 from dnc_sparse.backends import reference
-from dnc_sparse.nn.state import decode_pattern, encode_pattern, mismatch
+from dnc_sparse.nn.base import RECORD, SparseModule
+from dnc_sparse.nn.state import decode_pattern
 from dnc_sparse.patterns import Pattern, nearest
 
 FanIn = Literal["sparse", "dense"]
 
 
-class SparseLinear(nn.Module):
+class SparseLinear(SparseModule):
     """`nn.Linear` over a pattern fixed before training: y = x W^T + bias on its edges only.
 
     Give one of `density` (rounded to the nearest that the shape allows, with a warning when that
@@ -63,7 +64,6 @@ class SparseLinear(nn.Module):
         dtype: torch.dtype | None = None,
         **options: Any,
     ) -> None:
-        super().__init__()
         degrees: dict[str, Any] = {"density": density, "fan_in": fan_in, "fan_out": fan_out}
         _check_one(degrees | {"pattern": pattern})
         check_fan_in_rule(init_fan_in)
@@ -75,7 +75,7 @@ class SparseLinear(nn.Module):
                 f"{pattern!r} does not fit a layer {n_in} -> {n_out}; "
                 f"build one for these sizes, or the layer for the pattern's"
             )
-        self.pattern = pattern
+        super().__init__(pattern)
         self.init_fan_in: FanIn = init_fan_in
         self.relu = relu
         place: dict[str, Any] = {"device": device, "dtype": dtype}
@@ -107,22 +107,32 @@ class SparseLinear(nn.Module):
         """Draw weight and bias uniformly within 1 / sqrt(fan_in), as `nn.Linear` does."""
         fan_in = row_fan_in(self, self.init_fan_in)
         bound = fan_in.clamp(min=1).rsqrt() * (fan_in > 0)
-        with torch.no_grad():
-            self.weight.uniform_(-1, 1).mul_(bound[:, None, None, None])
+        if _draw_uniform_(self.weight, bound[:, None, None, None]):
             clear_empty_slots_(self)
-            if self.bias is not None:
-                self.bias.uniform_(-1, 1).mul_(bound.repeat_interleave(self.pattern.block[0]))
+            self.confirm_pattern()
+        if self.bias is not None:
+            _draw_uniform_(self.bias, bound.repeat_interleave(self.pattern.block[0]))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return y: [..., n_out] for x: [..., n_in], any leading sizes, none included.
 
-        Raises as `ops.forward`.
+        Raises as `ops.forward`, and RuntimeError for weights of another pattern.
         """
+        weight = self.weight
+        self._check_pattern(weight)
         if x.dim() == 2:
-            return ops.forward(x, self.weight, self.bias, self.pattern, self.relu)
+            return ops.forward(x, weight, self.bias, self.pattern, self.relu)
         rows = x.flatten(0, -2) if x.dim() > 2 else x.reshape(1, -1)
-        y = ops.forward(rows, self.weight, self.bias, self.pattern, self.relu)
+        y = ops.forward(rows, weight, self.bias, self.pattern, self.relu)
         return y.reshape(*x.shape[:-1], self.pattern.n_out)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        weight = self._parameters.get("weight")
+        # memory formats are for images; as they reorder blocks, each call would pack these again
+        if weight is not None and type(weight.data) is Tensor and not weight.is_contiguous():
+            weight.data = weight.data.contiguous()
+        return self
 
     def extra_repr(self) -> str:
         """Sizes, density, pattern family and what comes after the product, for `repr`."""
@@ -182,12 +192,10 @@ class SparseLinear(nn.Module):
 
         Raises ValueError when the weight or the pattern record is missing or damaged.
         """
-        missing = [
-            n for n in ("weight", "_extra_state") if not torch.is_tensor(state.get(prefix + n))
-        ]
+        missing = [n for n in ("weight", RECORD) if not torch.is_tensor(state.get(prefix + n))]
         if missing:
             raise ValueError(f"the state holds no {' and no '.join(prefix + n for n in missing)}")
-        pattern, weight = decode_pattern(state[prefix + "_extra_state"]), state[prefix + "weight"]
+        pattern, weight = decode_pattern(state[prefix + RECORD]), state[prefix + "weight"]
         layer = cls(
             *(pattern.n_in, pattern.n_out),
             pattern=pattern,
@@ -196,46 +204,9 @@ class SparseLinear(nn.Module):
             device=weight.device,
             dtype=weight.dtype,
         )
-        names = ("weight", "bias", "_extra_state")
+        names = ("weight", "bias", RECORD)
         layer.load_state_dict({n: state[prefix + n] for n in names if prefix + n in state})
         return layer
-
-    def get_extra_state(self) -> Tensor:
-        """Return the record of the pattern for `state_dict`: uint8 [bytes]."""
-        return encode_pattern(self.pattern)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Do nothing: `_load_from_state_dict` has compared the record with the pattern."""
-
-    def _load_from_state_dict(
-        self,
-        state_dict: Mapping[str, Any],
-        prefix: str,
-        local_metadata: Mapping[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        reason = self._foreign(state_dict, prefix)
-        if reason is not None:
-            error_msgs.append(f"{prefix.rstrip('.') or type(self).__name__}: {reason}")
-            return
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
-
-    def _foreign(self, state: Mapping[str, Any], prefix: str) -> str | None:
-        """Say why the weights of a state may not be loaded; None when they may."""
-        record = state.get(prefix + "_extra_state")
-        if torch.is_tensor(record):
-            return mismatch(self.pattern, record)
-        if prefix + "weight" in state:
-            return (
-                f"the weights come without the record of their pattern ({prefix}_extra_state); "
-                f"a dense layer's are taken by SparseLinear.from_dense"
-            )
-        return None
 
 
 def row_fan_in(layer: SparseLinear, rule: FanIn) -> Tensor:
@@ -249,8 +220,34 @@ def row_fan_in(layer: SparseLinear, rule: FanIn) -> Tensor:
 def clear_empty_slots_(layer: SparseLinear) -> None:
     """Set the weights of slots without an edge to zero, in place."""
     filled = torch.from_numpy(layer.pattern.sources >= 0).to(layer.weight.device)
-    with torch.no_grad():
-        layer.weight.mul_(filled[:, :, None, None])
+    scale_(layer.weight, filled[:, :, None, None])
+
+
+@torch.no_grad()
+def scale_(tensor: Tensor, factor: Tensor) -> None:
+    """Multiply in place by a factor that broadcasts to it; `tensor` may be shared out by FSDP."""
+    if hasattr(tensor, "device_mesh"):
+        from torch.distributed.tensor import DTensor
+
+        # every process has the whole factor, and takes its part
+        factor = DTensor.from_local(factor, tensor.device_mesh)
+    tensor.mul_(factor)
+
+
+@torch.no_grad()
+def _draw_uniform_(tensor: Tensor, bound: Tensor) -> bool:
+    """Draw within +-bound, and return whether that was done.
+
+    Loaders that initialise what a checkpoint lacks replace torch's initialisers by some that leave
+    alone what it has (transformers does).
+    """
+    counted = not tensor.is_inference()
+    before = tensor._version if counted else 0
+    nn.init.uniform_(tensor, -1, 1)
+    if counted and tensor._version == before:
+        return False
+    scale_(tensor, bound)
+    return True
 
 
 def check_fan_in_rule(rule: str) -> None:

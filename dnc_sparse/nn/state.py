@@ -1,17 +1,29 @@
-"""A pattern inside a state_dict: JSON bytes in a uint8 tensor, which every tensor format stores."""
+"""The record of a pattern beside the weights: JSON bytes in a uint8 tensor.
+
+Every format stores such a tensor. Loaders and wrappers treat it as any other, and some compute
+with it: they cast it, average it, stack it. `read_record` takes that back where it can.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dnc_sparse.patterns import Pattern
 from dnc_sparse.patterns.pattern import Spec
 
+Bytes = NDArray[np.uint8]
+
 _LONGEST_VALUE = 24
+# records of like patterns are equally long, so that they can be stacked, and sent between processes
+_SHORT, _LONG = 512, 4096
+# by how much arithmetic on equal bytes, as of a moving average, may change them
+_ROUNDING = 1
 
 
 class _Record(NamedTuple):
@@ -30,8 +42,11 @@ class _Record(NamedTuple):
 
 def encode_pattern(pattern: Pattern) -> Tensor:
     """Return the record of a pattern, its spec and digest as JSON: uint8 [bytes]."""
-    text = json.dumps({"spec": pattern.spec, "digest": pattern.digest})
-    return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+    text = json.dumps({"spec": pattern.spec, "digest": pattern.digest}).encode()
+    unit = _SHORT if len(text) < _LONG else _LONG
+    # before the last brace, so that a record that was cut is none
+    padded = text[:-1].ljust(-(-len(text) // unit) * unit - 1) + text[-1:]
+    return torch.from_numpy(np.frombuffer(padded, dtype=np.uint8).copy())
 
 
 def decode_pattern(record: Tensor) -> Pattern:
@@ -40,7 +55,13 @@ def decode_pattern(record: Tensor) -> Pattern:
     Raises ValueError for bytes that are no record, a spec that cannot be rebuilt, and a spec that
     rebuilds to other edges than the digest promises.
     """
-    saved = _read(record)
+    content = read_record(record)
+    if content is None:
+        raise ValueError(
+            f"the pattern record is on {record.device}, where it has no content; "
+            f"load it on another device"
+        )
+    saved = _parse(content.reshape(-1))
     pattern = Pattern.from_spec(saved.spec)
     if pattern.digest != saved.digest:
         raise ValueError(
@@ -50,29 +71,75 @@ def decode_pattern(record: Tensor) -> Pattern:
     return pattern
 
 
+def read_record(record: Tensor) -> Bytes | None:
+    """Return the bytes of a record, whatever holds them: [bytes], or [stacked, bytes] under vmap.
+
+    None where there is nothing to read: on the meta device and in a tracer.
+    """
+    values, axis = _unwrapped(record)
+    if type(values) not in (Tensor, torch.nn.Parameter) or values.is_meta:
+        return None
+    numbers = values.detach().cpu()
+    if numbers.is_floating_point():
+        # a state that was cast as a whole, or averaged with others of the same layer
+        numbers = numbers.float().nan_to_num(0).round().clamp(0, 255)
+    content: Bytes = numbers.to(torch.uint8).numpy()
+    return content if axis is None else np.moveaxis(content, axis, 0)
+
+
+def _unwrapped(record: Tensor) -> tuple[Tensor, int | None]:
+    """Return the plain tensor under transforms and device meshes, and the axis of a stack in it."""
+    functorch, axis = torch._C._functorch, None
+    while functorch.is_functorch_wrapped_tensor(record):
+        if functorch.is_batchedtensor(record):
+            axis = functorch.maybe_get_bdim(record)
+        record = functorch.get_unwrapped(record)
+    return (record.to_local() if hasattr(record, "to_local") else record), axis
+
+
+def same_record(content: Bytes, expected: Bytes) -> bool:
+    """Whether bytes are those of a record, but for rounding, or a stack of such: see `read_record`.
+
+    Records of different patterns differ by more: in the sixteen digits of their digests.
+    """
+    if content.shape[-1:] != expected.shape:
+        return False
+    return bool((np.abs(content.astype(np.int16) - expected) <= _ROUNDING).all())
+
+
 def mismatch(pattern: Pattern, record: Tensor) -> str | None:
     """Say why weights saved with `record` do not belong to `pattern`; None when they do."""
+    content = read_record(record)
+    if content is None or same_record(content, _expected(pattern)):
+        return None
+    layers = content if content.ndim == 2 else content.reshape(1, -1)
     try:
-        saved = _read(record)
-        if saved.digest != pattern.digest:
-            own = _Record(pattern.spec, pattern.digest)
-            return (
-                f"the weights belong to {saved} but this layer has {own}; "
-                f"build the layer with the saved pattern (SparseLinear.from_state_dict does)"
-            )
-        if saved.spec != pattern.spec:
-            decode_pattern(record)
+        for layer in layers:
+            saved = _parse(layer)
+            if saved.digest != pattern.digest:
+                here = _Record(pattern.spec, pattern.digest)
+                return (
+                    f"the weights belong to {saved} but this layer has {here}; "
+                    f"build the layer with the saved pattern (SparseLinear.from_state_dict does)"
+                )
+            if saved.spec != pattern.spec:
+                decode_pattern(torch.from_numpy(layer.copy()))
     except ValueError as error:
         return str(error)
     return None
 
 
-def _read(record: Tensor) -> _Record:
+def _expected(pattern: Pattern) -> Bytes:
+    # a forward compares with it whenever the record beside the weights has changed
+    return pattern.plan("record", lambda: encode_pattern(pattern).numpy())
+
+
+def _parse(content: Bytes) -> _Record:
     try:
-        content = json.loads(record.cpu().numpy().tobytes())
-        return _Record(dict(content["spec"]), str(content["digest"]))
+        fields: dict[str, Any] = json.loads(content.tobytes().decode("ascii"))
+        return _Record(dict(fields["spec"]), str(fields["digest"]))
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
-            f"the pattern record of {record.numel()} bytes is damaged ({error}); "
-            f"save the weights again or load another copy"
+            f"the pattern record of {content.size} bytes is damaged ({error}); save the weights "
+            f"again or load another copy, and leave _extra_state out of arithmetic on states"
         ) from error
