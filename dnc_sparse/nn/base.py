@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from dnc_sparse.nn.ranks import refuse_other_patterns
+from dnc_sparse.nn.reparametrized import refuse_reparametrized
 from dnc_sparse.nn.state import encode_pattern, mismatch
 from dnc_sparse.patterns import Pattern
 
 # the name of torch's own hook for such things, which other loaders look for too
 RECORD = "_extra_state"
+DIGEST = "_pattern_digest"
 # comparing on a GPU waits for it, and DistributedDataParallel sends the record again at each step:
 # there it is compared at this many changes, and after them at every power of two
 _SURE = 4
@@ -44,8 +46,8 @@ class SparseModule(nn.Module):
         # the record that was compared last, its version then, and how often it had changed
         self._compared: tuple[Tensor | None, int] = (None, 0)
         self._changes = 0
-        # the weight that was compared with those of other processes, by its id
-        self._ranked = 0
+        # the weight that was examined last, by its id
+        self._seen = 0
         self.confirm_pattern()
 
     def confirm_pattern(self) -> None:
@@ -59,6 +61,10 @@ class SparseModule(nn.Module):
             present.copy_(record)
         else:
             self.register_buffer(RECORD, record)
+        weight = self._parameters.get("weight")
+        if weight is not None:
+            # for roads that take a parameter from one layer to another, and no buffer
+            setattr(weight, DIGEST, self.pattern.digest)
 
     def get_extra_state(self) -> Tensor:
         """Return the record that lies beside the weights, for `state_dict`: uint8 [bytes]."""
@@ -98,9 +104,9 @@ class SparseModule(nn.Module):
         if record is not before or version != version_before:
             self._compare(record, weight)
             self._compared = (record, version)
-        if id(weight) != self._ranked:
-            refuse_other_patterns(weight, self.pattern)
-            self._ranked = id(weight)
+        if id(weight) != self._seen:
+            self._examine(weight)
+            self._seen = id(weight)
 
     # runs as it is when a graph is traced, and leaves nothing in it
     @torch._dynamo.assume_constant_result  # type: ignore[untyped-decorator]
@@ -108,8 +114,20 @@ class SparseModule(nn.Module):
         record, weight = self._buffers[RECORD], self._parameters.get("weight")
         if record is not None and weight is not None:
             self._compare(record, weight)
-            refuse_other_patterns(weight, self.pattern)
+            self._examine(weight)
         return True
+
+    def _examine(self, weight: Tensor) -> None:
+        """Refuse a weight that shows by itself that it is not for this pattern."""
+        digest = getattr(weight, DIGEST, self.pattern.digest)
+        if digest != self.pattern.digest:
+            raise RuntimeError(
+                f"{self!r} got the weight of a layer with another pattern, {digest} instead of "
+                f"{self.pattern.digest}; layers that share a weight must share the pattern: build "
+                f"one with pattern=other.pattern"
+            )
+        refuse_reparametrized(self, self.pattern)
+        refuse_other_patterns(weight, self.pattern)
 
     def _compare(self, record: Tensor, weight: Tensor) -> None:
         if record.is_meta and not weight.is_meta:

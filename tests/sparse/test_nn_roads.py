@@ -276,6 +276,52 @@ def test_memory_format_does_not_reorder_blocks() -> None:
     torch.testing.assert_close(layer(x()), layer.to_dense()(x()))
 
 
+def test_a_parameter_of_another_pattern_is_refused_without_its_record() -> None:
+    source, target, equal = drawn(1), drawn(0), drawn(0)
+    message = r"got the weight of a layer with another pattern, \w{16} instead of \w{16}; layers"
+    with pytest.raises(RuntimeError, match=message):
+        functional_call(target, dict(source.named_parameters()), (x(),))
+    y = functional_call(target, dict(equal.named_parameters()), (x(),))
+    torch.testing.assert_close(y, equal.to_dense()(x()))
+    target.weight = source.weight
+    with pytest.raises(RuntimeError, match=message):
+        target(x())
+
+
+REPARAMETRIZED: dict[str, tuple[Callable[[nn.Module], nn.Module], str]] = {
+    "spectral": (nn.utils.parametrizations.spectral_norm, "spectral_norm: it would take the la"),
+    "old spectral": (nn.utils.spectral_norm, "spectral_norm: it would take the largest singula"),
+    "orthogonal": (nn.utils.parametrizations.orthogonal, "orthogonal: it would make the stored"),
+    "weight norm": (
+        nn.utils.parametrizations.weight_norm,
+        r"weight_norm over this pattern: its weight is stored as \[4, 8, 2, 1\], in which dim",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("case", REPARAMETRIZED)
+def test_norms_of_the_stored_weight_are_refused(case: str) -> None:
+    wrap, message = REPARAMETRIZED[case]
+    layer = in_blocks(0)
+    layer(x())
+    with pytest.raises(RuntimeError, match=message):
+        wrap(layer)(x())
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("wrap", [nn.utils.parametrizations.weight_norm, nn.utils.weight_norm])
+def test_weight_norm_of_single_edges_is_that_of_the_matrix(wrap: Any) -> None:
+    layer = drawn(0)
+    dense, normed = wrap(layer.to_dense()), wrap(layer)
+    with torch.no_grad():
+        for part in (dense, normed):
+            old = hasattr(part, "weight_g")
+            size = part.weight_g if old else part.parametrizations.weight.original0
+            size.mul_(3)
+    torch.testing.assert_close(normed(x()), dense(x()))
+
+
 def test_records_of_like_patterns_are_equally_long() -> None:
     lengths = {len(drawn(seed)._extra_state) for seed in (0, 7, 123_456_789)}
     assert lengths == {512}
