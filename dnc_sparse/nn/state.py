@@ -79,11 +79,13 @@ def read_record(record: Tensor) -> Bytes | None:
     values, axis = _unwrapped(record)
     if type(values) not in (Tensor, torch.nn.Parameter) or values.is_meta:
         return None
-    numbers = values.detach().cpu()
-    if numbers.is_floating_point():
-        # a state that was cast as a whole, or averaged with others of the same layer
-        numbers = numbers.float().nan_to_num(0).round().clamp(0, 255)
-    content: Bytes = numbers.to(torch.uint8).numpy()
+    # a transform in work would wrap what is computed here
+    with torch._C._DisableFuncTorch():
+        numbers = values.detach().cpu()
+        if numbers.is_floating_point():
+            # a state that was cast as a whole, or averaged with others of the same layer
+            numbers = numbers.float().nan_to_num(0).round().clamp(0, 255)
+        content: Bytes = numbers.to(torch.uint8).numpy()
     return content if axis is None else np.moveaxis(content, axis, 0)
 
 
