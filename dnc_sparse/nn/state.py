@@ -42,11 +42,7 @@ class _Record(NamedTuple):
 
 def encode_pattern(pattern: Pattern) -> Tensor:
     """Return the record of a pattern, its spec and digest as JSON: uint8 [bytes]."""
-    text = json.dumps({"spec": pattern.spec, "digest": pattern.digest}).encode()
-    unit = _SHORT if len(text) < _LONG else _LONG
-    # before the last brace, so that a record that was cut is none
-    padded = text[:-1].ljust(-(-len(text) // unit) * unit - 1) + text[-1:]
-    return torch.from_numpy(np.frombuffer(padded, dtype=np.uint8).copy())
+    return torch.from_numpy(_encoded(pattern).copy())
 
 
 def decode_pattern(record: Tensor) -> Pattern:
@@ -112,7 +108,7 @@ def same_record(content: Bytes, expected: Bytes) -> bool:
 def mismatch(pattern: Pattern, record: Tensor) -> str | None:
     """Say why weights saved with `record` do not belong to `pattern`; None when they do."""
     content = read_record(record)
-    if content is None or same_record(content, _expected(pattern)):
+    if content is None or same_record(content, _encoded(pattern)):
         return None
     layers = content if content.ndim == 2 else content.reshape(1, -1)
     try:
@@ -131,9 +127,17 @@ def mismatch(pattern: Pattern, record: Tensor) -> str | None:
     return None
 
 
-def _expected(pattern: Pattern) -> Bytes:
+def _encoded(pattern: Pattern) -> Bytes:
     # a forward compares with it whenever the record beside the weights has changed
-    return pattern.plan("record", lambda: encode_pattern(pattern).numpy())
+    return pattern.plan("record", lambda: _encode(pattern))
+
+
+def _encode(pattern: Pattern) -> Bytes:
+    text = json.dumps({"spec": pattern.spec, "digest": pattern.digest}).encode()
+    unit = _SHORT if len(text) < _LONG else _LONG
+    # before the last brace, so that a record that was cut is none
+    padded = text[:-1].ljust(-(-len(text) // unit) * unit - 1) + text[-1:]
+    return np.frombuffer(padded, dtype=np.uint8)
 
 
 def _parse(content: Bytes) -> _Record:
