@@ -113,16 +113,12 @@ class SparseLinear(nn.Module):
             if self.bias is not None:
                 self.bias.uniform_(-1, 1).mul_(bound.repeat_interleave(self.pattern.block[0]))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return y: [..., n_out] for x: [..., n_in], any leading sizes, none included.
+    def forward(self, input: Tensor) -> Tensor:
+        """Return y: [..., n_out] for an input x: [..., n_in], any leading sizes, none included.
 
-        Raises as `ops.forward`.
+        Raises as `ops.linear`.
         """
-        if x.dim() == 2:
-            return ops.forward(x, self.weight, self.bias, self.pattern, self.relu)
-        rows = x.flatten(0, -2) if x.dim() > 2 else x.reshape(1, -1)
-        y = ops.forward(rows, self.weight, self.bias, self.pattern, self.relu)
-        return y.reshape(*x.shape[:-1], self.pattern.n_out)
+        return ops.linear(input, self.weight, self.bias, self.pattern, self.relu)
 
     def extra_repr(self) -> str:
         """Sizes, density, pattern family and what comes after the product, for `repr`."""

@@ -84,8 +84,9 @@ class SparseMLP(nn.Module):
         self.activation = made
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Return the last junction's output, without activation: [..., sizes[-1]]."""
+        x = input
         *hidden, last = self.junctions
         for junction in hidden:
             x = junction(x)

@@ -253,7 +253,7 @@ def test_operators_are_registered_well() -> None:
             (x, weight, case.bias, pattern.key),
             (x, weight, None, pattern.key, True),
         ):
-            torch.library.opcheck(ops._forward, arguments)
+            torch.library.opcheck(torch.ops.dnc_sparse.forward, arguments)
 
 
 @GPU_ONLY

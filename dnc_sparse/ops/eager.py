@@ -1,0 +1,113 @@
+"""The road of plain eager calls: from a layer to the backend without torch's dispatcher.
+
+It more than halves the time of small layers (docs/decisions/0004-eager-path.md). Kernels read
+memory, so whatever makes a tensor more than its memory, or wants to see operators, has to be asked
+for here; `needs_operators` is that list.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
+from torch._C._profiler import _RecordFunctionFast
+from torch.autograd import forward_ad, profiler
+
+from dnc_sparse import backends
+from dnc_sparse.ops.derivatives import Operators, gradients, save_for_gradients
+from dnc_sparse.patterns import Pattern
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def needs_operators(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
+    """Whether anything but a kernel looks at the call: then it has to be an operator.
+
+    Such are compilers and exporters, tensor subclasses and the proxies of `torch.fx`, meta tensors,
+    `torch.jit.trace`, modes of torch functions or of operators, forward-mode derivatives, and the
+    transforms of `torch.func`.
+    """
+    return (
+        torch.compiler.is_compiling()
+        or type(x) not in _PLAIN
+        or type(weight) not in _PLAIN
+        or (bias is not None and type(bias) not in _PLAIN)
+        or x.is_meta
+        or forward_ad._current_level >= 0
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._is_torch_function_mode_enabled()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._get_tracing_state() is not None
+    )
+
+
+def forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern, relu: bool
+) -> Tensor:
+    """Compute `ops.forward` of tensors that were checked, so that autograd knows of it."""
+    backend = backends.select(x.device.type, x.dtype, pattern.block)
+    if profiler._is_profiler_enabled:
+        backend = _Recorded(backend)
+    if torch.is_grad_enabled() and (
+        x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+    ):
+        y: Tensor = _apply(x, weight, bias, pattern, relu, backend)  # type: ignore[no-untyped-call]
+        return y
+    return backend.forward(x, weight, bias, pattern, relu)
+
+
+class _Eager(torch.autograd.Function):
+    """The forward operator and its gradients by a backend's functions."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        pattern: Pattern,
+        relu: bool,
+        backend: backends.Backend,
+    ) -> Tensor:
+        y = backend.forward(x, weight, bias, pattern, relu)
+        save_for_gradients(ctx, x, weight, y, relu)
+        ctx.pattern, ctx.backend = pattern, backend
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (grad_y,) = grads
+        # somebody wants second derivatives, which only operators have, or looks at the call
+        if torch.is_grad_enabled() or _is_seen(grad_y):
+            own = gradients(ctx, grad_y, Operators, ctx.pattern.key)
+        else:
+            own = gradients(ctx, grad_y, ctx.backend, ctx.pattern)
+        return *own, None, None, None
+
+
+def _is_seen(grad_y: Tensor) -> bool:
+    # `torch.autograd.grad(is_grads_batched=True)` makes the last
+    return needs_operators(grad_y, grad_y) or is_legacy_batchedtensor(grad_y)
+
+
+# `_Eager.apply` without its search for transforms, which `needs_operators` has excluded
+_apply = super(torch.autograd.Function, _Eager).apply
+
+
+class _Recorded:
+    """A backend whose functions `torch.profiler` sees, under the operators' names."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(self._backend, name)
+
+        def recorded(*arguments: Any) -> Any:
+            tensors = [a for a in arguments if isinstance(a, Tensor)]
+            with _RecordFunctionFast(f"dnc_sparse::{name}", tensors):
+                return function(*arguments)
+
+        return recorded

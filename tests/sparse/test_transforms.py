@@ -1,0 +1,238 @@
+"""Sparse layers under torch's transforms: each equals the transform of a dense product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from support import balanced_tiles, normals, random_blocks
+from torch import Tensor, func, nn
+from torch.autograd import forward_ad
+from torch.nn import functional as F
+
+from dnc_sparse import SparseLinear, SparseMLP, ops, sparsify
+from dnc_sparse.backends import reference
+from dnc_sparse.patterns import Pattern
+
+# torch scripts its own formulas at the first forward derivative
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+
+PATTERNS = {
+    "balanced": balanced_tiles(16, 8, 8, 2),
+    "varying": random_blocks(5, 6, 0.5),
+    "blocks": random_blocks(3, 4, 0.6, (2, 3)),
+    "no edges": Pattern(6, 4, [[]] * 4),
+}
+Layer = Callable[..., Tensor]
+
+
+def junction(pattern: Pattern, relu: bool) -> Layer:
+    def apply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return ops.linear(x, weight, bias, pattern, relu)
+
+    return apply
+
+
+def oracle(pattern: Pattern, relu: bool) -> Layer:
+    def apply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        y = F.linear(x, reference.dense_weight(weight, pattern), bias)
+        return y.relu() if relu else y
+
+    return apply
+
+
+def tensors(pattern: Pattern, *groups: int, batch: int = 3, seed: int = 0) -> tuple[Tensor, ...]:
+    """Return x, weight, bias, with sizes in front if asked, and nothing in empty slots."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*groups, *shape, generator=generator, dtype=torch.float64)
+
+    used = torch.from_numpy(pattern.sources.copy())[:, :, None, None] >= 0
+    x, weight = draw(batch, pattern.n_in), draw(*pattern.weight_shape) * used
+    return x, weight, draw(pattern.n_out)
+
+
+def loss(layer: Layer) -> Layer:
+    """Return a scalar function with second and third derivatives in every argument."""
+    return lambda x, weight, bias: layer(x, weight, bias).tanh().pow(3).sum()
+
+
+def grad_of_vjp(layer: Layer, p: Pattern) -> Any:
+    y, pull = func.vjp(layer, *tensors(p))
+    with torch.no_grad():
+        return func.vmap(pull)(torch.eye(y.numel(), dtype=y.dtype).view(-1, *y.shape))
+
+
+def nested_grad(layer: Layer, p: Pattern) -> Any:
+    def slope(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return func.grad(loss(layer), argnums=(0, 1))(x, weight, bias)[0].square().sum()
+
+    return func.grad(slope, argnums=(0, 1, 2))(*tensors(p))
+
+
+def linearized(layer: Layer, p: Pattern) -> Any:
+    y, push = func.linearize(layer, *tensors(p))
+    return y, push(*tensors(p, seed=1))
+
+
+def chunked(layer: Layer, p: Pattern) -> Any:
+    x, weight, bias = tensors(p, 7)
+    mapped = func.vmap(layer, in_dims=(0, None, None), chunk_size=3)
+    return mapped(x, weight[0], bias[0])
+
+
+def random_in_map(layer: Layer, p: Pattern) -> Any:
+    x, weight, bias = tensors(p, 4)
+
+    def noisy(x: Tensor) -> Tensor:
+        return layer(F.dropout(x, 0.5), weight[0], bias[0])
+
+    torch.manual_seed(0)
+    return func.vmap(noisy, randomness="different")(x)
+
+
+def mapped(*in_dims: int | None, out_dims: int = 0) -> Callable[[Layer, Pattern], Any]:
+    def run(layer: Layer, p: Pattern) -> Any:
+        arguments = [
+            t[0] if d is None else t.movedim(0, d)
+            for t, d in zip(tensors(p, 4), in_dims, strict=True)
+        ]
+        return func.vmap(layer, in_dims=in_dims, out_dims=out_dims)(*arguments)
+
+    return run
+
+
+def mapped_twice(
+    outer: tuple[int | None, ...], inner: tuple[int | None, ...]
+) -> Callable[[Layer, Pattern], Any]:
+    def run(layer: Layer, p: Pattern) -> Any:
+        # sizes in front: those of the outer map, then those of the inner one
+        arguments = [
+            t[(slice(None) if o is not None else 0, slice(None) if i is not None else 0)]
+            for t, o, i in zip(tensors(p, 2, 3), outer, inner, strict=True)
+        ]
+        return func.vmap(func.vmap(layer, in_dims=inner), in_dims=outer)(*arguments)
+
+    return run
+
+
+def per_sample(layer: Layer, p: Pattern, batch: int = 1) -> Any:
+    x, weight, bias = tensors(p, 5, batch=batch)
+    each = func.vmap(func.grad(loss(layer), argnums=(1, 2)), in_dims=(0, None, None))
+    return each(x, weight[0], bias[0])
+
+
+def without_bias(layer: Layer, p: Pattern) -> Any:
+    x, weight, _ = tensors(p, 4)
+    ensemble = func.vmap(lambda x, w: layer(x, w, None))
+    return ensemble(x, weight), func.jvp(ensemble, (x, weight), (x + 1, weight * 2))
+
+
+TRANSFORMS: dict[str, Callable[[Layer, Pattern], Any]] = {
+    "jvp": lambda f, p: func.jvp(f, tensors(p), tensors(p, seed=1)),
+    "jvp in x": lambda f, p: func.jvp(
+        lambda x: f(x, *tensors(p)[1:]), tensors(p)[:1], tensors(p, seed=1)[:1]
+    ),
+    "jvp in bias": lambda f, p: func.jvp(
+        lambda bias: f(*tensors(p)[:2], bias), tensors(p)[2:], tensors(p, seed=1)[2:]
+    ),
+    "jvp of one sample": lambda f, p: func.jvp(
+        lambda x: f(x, *tensors(p)[1:]), (tensors(p)[0][0],), (tensors(p, seed=1)[0][0],)
+    ),
+    "vjp": lambda f, p: func.vjp(f, *tensors(p))[1](torch.ones(3, p.n_out).double()),
+    "vmap of vjp without gradients": grad_of_vjp,
+    "grad": lambda f, p: func.grad(loss(f), argnums=(0, 1, 2))(*tensors(p)),
+    "grad_and_value": lambda f, p: func.grad_and_value(loss(f), argnums=(1, 2))(*tensors(p)),
+    "grad of grad": nested_grad,
+    "jacrev": lambda f, p: func.jacrev(f, argnums=(0, 1, 2))(*tensors(p)),
+    "jacrev in chunks": lambda f, p: func.jacrev(f, argnums=(0, 1), chunk_size=2)(*tensors(p)),
+    "jacfwd": lambda f, p: func.jacfwd(f, argnums=(0, 1, 2))(*tensors(p)),
+    "hessian": lambda f, p: func.hessian(loss(f), argnums=(0, 1))(*tensors(p, batch=2)),
+    "reverse over forward": lambda f, p: func.jacrev(func.jacfwd(loss(f), argnums=1), argnums=0)(
+        *tensors(p, batch=2)
+    ),
+    "forward over forward": lambda f, p: func.jacfwd(func.jacfwd(loss(f), argnums=1), argnums=1)(
+        *tensors(p, batch=2)
+    ),
+    "reverse over reverse": lambda f, p: func.jacrev(func.jacrev(loss(f), argnums=0), argnums=1)(
+        *tensors(p, batch=2)
+    ),
+    "three times forward": lambda f, p: func.jvp(
+        lambda x: func.jvp(
+            lambda x: func.jvp(lambda x: loss(f)(x, *tensors(p)[1:]), (x,), (x,)), (x,), (x * x,)
+        ),
+        tensors(p)[:1],
+        tensors(p, seed=1)[:1],
+    ),
+    "hessian times vector, forward over reverse": lambda f, p: func.jvp(
+        func.grad(loss(f), argnums=(0, 1)), tensors(p), tensors(p, seed=1)
+    ),
+    "hessian times vector, reverse over forward": lambda f, p: func.grad(
+        lambda *a: func.jvp(loss(f), a, tensors(p, seed=1))[1], argnums=(0, 1, 2)
+    )(*tensors(p)),
+    "linearize": linearized,
+    "per-sample gradients": per_sample,
+    "per-group gradients": lambda f, p: per_sample(f, p, batch=4),
+    "vmap of jvp": lambda f, p: func.vmap(lambda *a: func.jvp(f, a, a))(*tensors(p, 4)),
+    "vmap of hessian": lambda f, p: func.vmap(func.hessian(loss(f)), in_dims=(0, None, None))(
+        tensors(p, 4, batch=2)[0], *tensors(p)[1:]
+    ),
+    "vmap of x": mapped(0, None, None),
+    "vmap of x, other dims": mapped(1, None, None, out_dims=1),
+    "vmap of x, last dim": mapped(2, None, None, out_dims=2),
+    "vmap of weight": mapped(None, 0, None),
+    "vmap of weight, other dim": mapped(None, 3, None, out_dims=1),
+    "vmap of bias": mapped(None, None, 0),
+    "vmap of bias, other dim": mapped(None, None, 1, out_dims=2),
+    "vmap of x and bias": mapped(1, None, 1),
+    "vmap of all": mapped(0, 2, 1),
+    "vmap of weight and bias": mapped(None, 1, 0),
+    "vmap of vmap, x": mapped_twice((0, None, None), (0, None, None)),
+    "vmap of vmap, x then weight": mapped_twice((0, None, None), (None, 0, None)),
+    "vmap of vmap, weight then x": mapped_twice((None, 0, 0), (0, None, None)),
+    "vmap of vmap, all": mapped_twice((0, 0, 0), (0, 0, 0)),
+    "vmap of vmap, weights": mapped_twice((None, 0, 0), (0, 0, 0)),
+    "vmap in chunks": chunked,
+    "vmap with randomness": random_in_map,
+    "vmap without bias": without_bias,
+    "jvp of vmap": lambda f, p: func.jvp(func.vmap(f), tensors(p, 4), tensors(p, 4, seed=1)),
+    "grad of vmap": lambda f, p: func.grad(
+        lambda *a: func.vmap(f)(*a).pow(2).sum(), argnums=(0, 1, 2)
+    )(*tensors(p, 4)),
+    "functionalize": lambda f, p: func.functionalize(func.grad(loss(f)))(*tensors(p)),
+    "functional.jvp": lambda f, p: torch.autograd.functional.jvp(f, tensors(p), tensors(p)),
+    "functional.vjp": lambda f, p: torch.autograd.functional.vjp(loss(f), tensors(p)),
+    "functional.hvp": lambda f, p: torch.autograd.functional.hvp(loss(f), tensors(p), tensors(p)),
+    "functional.vhp": lambda f, p: torch.autograd.functional.vhp(loss(f), tensors(p), tensors(p)),
+    "functional.jacobian": lambda f, p: torch.autograd.functional.jacobian(f, tensors(p)),
+    "functional.jacobian, vectorized": lambda f, p: torch.autograd.functional.jacobian(
+        f, tensors(p), vectorize=True
+    ),
+    "functional.jacobian, forward": lambda f, p: torch.autograd.functional.jacobian(
+        f, tensors(p), vectorize=True, strategy="forward-mode"
+    ),
+    "functional.hessian": lambda f, p: torch.autograd.functional.hessian(loss(f), tensors(p)),
+    "functional.hessian, vectorized": lambda f, p: torch.autograd.functional.hessian(
+        loss(f), tensors(p), vectorize=True
+    ),
+    "functional.hessian, forward": lambda f, p: torch.autograd.functional.hessian(
+        loss(f), tensors(p), vectorize=True, outer_jacobian_strategy="forward-mode"
+    ),
+}
+
+
+def assert_equal_results(result: Any, expected: Any) -> None:
+    torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("name", PATTERNS)
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_transform_equals_that_of_a_dense_product(transform: str, name: str, relu: bool) -> None:
+    pattern, run = PATTERNS[name], TRANSFORMS[transform]
+    result = run(junction(pattern, relu), pattern)
+    expected = run(oracle(pattern, relu), pattern)
+    assert_equal_results(result, expected)
