@@ -15,6 +15,7 @@ exporters all come through it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
@@ -68,6 +69,17 @@ class Operators:
     grad_input, grad_weight, backward = grad_input, grad_weight, backward
 
 
+def _seen_by_outer_transforms(jvp: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a tangent have tangents: torch calls `jvp` with forward mode off at every level."""
+
+    @wraps(jvp)
+    def enabled(ctx: Any, *tangents: Any) -> Any:
+        with _set_fwd_grad_enabled(True):
+            return jvp(ctx, *tangents)
+
+    return enabled
+
+
 class Forward(Function):
     @staticmethod
     def forward(
@@ -94,6 +106,7 @@ class Forward(Function):
         return None, *gradients(ctx, grads[0], Operators, ctx.pattern, first=1), None, None
 
     @staticmethod
+    @_seen_by_outer_transforms
     def jvp(ctx: Any, *tangents: Any) -> Any:
         _, dot_x, dot_weight, dot_bias, *_ = tangents
         x, weight, y = ctx.saved_tensors
@@ -132,6 +145,7 @@ class GradInput(Function):
         )
 
     @staticmethod
+    @_seen_by_outer_transforms
     def jvp(ctx: Any, *tangents: Any) -> Any:
         return _product_rule(ctx, grad_input, tangents)
 
@@ -157,6 +171,7 @@ class GradWeight(Function):
         )
 
     @staticmethod
+    @_seen_by_outer_transforms
     def jvp(ctx: Any, *tangents: Any) -> Any:
         return _product_rule(ctx, grad_weight, tangents)
 

@@ -17,13 +17,15 @@ from dnc_sparse.backends import reference
 from dnc_sparse.patterns import Pattern
 
 # torch scripts its own formulas at the first forward derivative
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+# and warns of a node of its own in `linearize`, as for nn.Linear
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*torch.jit:DeprecationWarning", "ignore:Attempted to insert a get_attr Node"
+)
 
 PATTERNS = {
     "balanced": balanced_tiles(16, 8, 8, 2),
     "varying": random_blocks(5, 6, 0.5),
     "blocks": random_blocks(3, 4, 0.6, (2, 3)),
-    "no edges": Pattern(6, 4, [[]] * 4),
 }
 Layer = Callable[..., Tensor]
 
@@ -37,10 +39,18 @@ def junction(pattern: Pattern, relu: bool) -> Layer:
 
 def oracle(pattern: Pattern, relu: bool) -> Layer:
     def apply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        y = F.linear(x, reference.dense_weight(weight, pattern), bias)
+        y = F.linear(x, dense(weight, pattern), bias)
         return y.relu() if relu else y
 
     return apply
+
+
+def dense(weight: Tensor, pattern: Pattern) -> Tensor:
+    """Write weights into a matrix by a product, which every transform of torch can do."""
+    numbers = weight.numel()
+    each = torch.eye(numbers, dtype=weight.dtype).view(numbers, *pattern.weight_shape)
+    places = torch.stack([reference.dense_weight(one, pattern) for one in each]).flatten(1)
+    return (weight.flatten() @ places).view(pattern.n_out, pattern.n_in)
 
 
 def tensors(pattern: Pattern, *groups: int, batch: int = 3, seed: int = 0) -> tuple[Tensor, ...]:
@@ -160,6 +170,31 @@ TRANSFORMS: dict[str, Callable[[Layer, Pattern], Any]] = {
     "reverse over reverse": lambda f, p: func.jacrev(func.jacrev(loss(f), argnums=0), argnums=1)(
         *tensors(p, batch=2)
     ),
+    "forward over forward, all and tangents that vary": lambda f, p: func.jvp(
+        lambda *a: func.jvp(loss(f), a, tuple(t.sin() for t in a)), tensors(p), tensors(p, seed=1)
+    ),
+    "forward over forward, weight then x": lambda f, p: func.jacfwd(
+        func.jacfwd(loss(f), argnums=1), argnums=0
+    )(*tensors(p, batch=2)),
+    "forward over forward, x then weight": lambda f, p: func.jacfwd(
+        func.jacfwd(loss(f), argnums=0), argnums=1
+    )(*tensors(p, batch=2)),
+    "three times forward, all": lambda f, p: func.jvp(
+        lambda *a: func.jvp(lambda *b: func.jvp(loss(f), b, tuple(t * t for t in b)), a, a),
+        tensors(p),
+        tensors(p, seed=1),
+    ),
+    "forward over reverse over forward": lambda f, p: func.jvp(
+        func.grad(lambda *a: func.jvp(loss(f), a, tuple(t * t for t in a))[1], argnums=(0, 1, 2)),
+        tensors(p),
+        tensors(p, seed=1),
+    ),
+    "three times reverse": lambda f, p: func.grad(
+        lambda *a: func.grad(
+            lambda *b: func.grad(loss(f), argnums=1)(*b).square().sum(), argnums=0
+        )(*a).square().sum(),
+        argnums=(0, 1, 2),
+    )(*tensors(p)),
     "three times forward": lambda f, p: func.jvp(
         lambda x: func.jvp(
             lambda x: func.jvp(lambda x: loss(f)(x, *tensors(p)[1:]), (x,), (x,)), (x,), (x * x,)
