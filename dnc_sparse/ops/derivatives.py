@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._functorch.utils import enable_single_level_autograd_function
-from torch.autograd import Function, forward_ad
+from torch.autograd import Function
 from torch.autograd.forward_ad import _set_fwd_grad_enabled
 
 from dnc_sparse.ops.operators import LIBRARY, backward, forward, grad_input, grad_weight
@@ -95,8 +95,7 @@ class Forward(Function):
         ctx.pattern = pattern
         ctx.set_materialize_grads(False)
         save_for_gradients(ctx, x, weight, y, relu, first=1)
-        if forward_ad._current_level >= 0:
-            ctx.save_for_forward(x, weight, y if relu else None)
+        ctx.save_for_forward(x, weight, y if relu else None)
         return y
 
     @staticmethod
@@ -181,8 +180,7 @@ def _save_both(ctx: Any, first: Tensor, second: Tensor, pattern: str) -> None:
     ctx.set_materialize_grads(False)
     for_first, for_second = ctx.needs_input_grad[1:3]
     ctx.save_for_backward(first if for_second else None, second if for_first else None)
-    if forward_ad._current_level >= 0:
-        ctx.save_for_forward(first, second)
+    ctx.save_for_forward(first, second)
 
 
 def _product_rule(ctx: Any, operator: Any, tangents: tuple[Any, ...]) -> MaybeTensor:
@@ -198,8 +196,15 @@ def _product_rule(ctx: Any, operator: Any, tangents: tuple[Any, ...]) -> MaybeTe
 
 def _primal(tensor: Tensor) -> Tensor:
     """Return the tensor without its tangent of the level in work; outer levels keep theirs."""
-    primal: Tensor = forward_ad.unpack_dual(tensor).primal
-    return primal
+    return _unpacked(tensor)[0]
+
+
+def _unpacked(tensor: Tensor) -> tuple[Tensor, MaybeTensor]:
+    """Return the tensor without its tangent, and that."""
+    # torch has but one level outside of `torch.func`, which keeps its own levels apart; compilers
+    # enter it without a word to `forward_ad.unpack_dual`
+    primal, tangent = torch._VF._unpack_dual(tensor, level=0)  # type: ignore[attr-defined]
+    return primal, tangent
 
 
 def _sum(terms: list[Tensor]) -> MaybeTensor:
@@ -243,9 +248,10 @@ def _register(name: str, operator: Any, function: type[Function], defaults: dict
 
 
 def _differentiated(arguments: tuple[Any, ...]) -> bool:
-    if forward_ad._current_level >= 0:
+    if torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments):
         return True
-    return torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments)
+    tensors = (a for a in arguments if isinstance(a, Tensor))
+    return any(_unpacked(tensor)[1] is not None for tensor in tensors)
 
 
 def _backward(

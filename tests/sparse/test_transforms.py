@@ -271,3 +271,250 @@ def test_transform_equals_that_of_a_dense_product(transform: str, name: str, rel
     result = run(junction(pattern, relu), pattern)
     expected = run(oracle(pattern, relu), pattern)
     assert_equal_results(result, expected)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("name", PATTERNS)
+def test_numerical_derivatives(name: str, relu: bool) -> None:
+    pattern = PATTERNS[name]
+    used = torch.from_numpy(pattern.sources.copy())[:, :, None, None] >= 0
+    inputs = [t.requires_grad_() for t in tensors(pattern)]
+
+    def apply(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        # empty slots have no gradient, so they must not be varied either
+        return ops.forward(x, weight * used, bias, pattern, relu)
+
+    ways = {"check_batched_grad": True}
+    forward = {"check_forward_ad": True, "check_batched_forward_grad": True}
+    assert torch.autograd.gradcheck(apply, inputs, **ways, **forward)
+    assert torch.autograd.gradgradcheck(
+        apply, inputs, **ways, check_fwd_over_rev=True, check_rev_over_rev=True
+    )
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("name", PATTERNS)
+def test_dual_tensors_outside_of_func(name: str, relu: bool, grad: bool) -> None:
+    pattern = PATTERNS[name]
+    results = []
+    for layer in (junction(pattern, relu), oracle(pattern, relu)):
+        primals = [t.requires_grad_(grad) for t in tensors(pattern)]
+        with torch.set_grad_enabled(grad), forward_ad.dual_level():
+            duals = map(forward_ad.make_dual, primals, tensors(pattern, seed=1))
+            results.append(forward_ad.unpack_dual(layer(*duals)))
+    assert_equal_results(*results)
+
+
+def test_a_dual_gradient_of_a_plain_output_has_a_tangent() -> None:
+    pattern = PATTERNS["varying"]
+    results = []
+    for layer in (junction(pattern, True), oracle(pattern, True)):
+        inputs = [t.requires_grad_() for t in tensors(pattern)]
+        # before there is anything to see
+        y = layer(*inputs)
+        with forward_ad.dual_level():
+            grad_y = forward_ad.make_dual(torch.ones_like(y), y.detach().sin())
+            grads = torch.autograd.grad(y, inputs, grad_y)
+            results.append([tuple(forward_ad.unpack_dual(g)) for g in grads])
+    assert_equal_results(*results)
+
+
+@pytest.mark.parametrize("asked", [(0,), (1,), (2,), (0, 1), (0, 1, 2)])
+def test_batched_gradients_of_a_plain_output(asked: tuple[int, ...]) -> None:
+    pattern = PATTERNS["varying"]
+    results = []
+    for layer in (junction(pattern, True), oracle(pattern, True)):
+        inputs = [t.requires_grad_() for t in tensors(pattern)]
+        y = layer(*inputs)
+        wanted = [inputs[place] for place in asked]
+        each = torch.eye(y.numel(), dtype=y.dtype).view(-1, *y.shape)
+        results.append(
+            (
+                torch.autograd.grad(y, wanted, each, is_grads_batched=True, retain_graph=True),
+                func.vmap(lambda g, y=y, w=wanted: torch.autograd.grad(y, w, g, retain_graph=True))(
+                    each
+                ),
+            )
+        )
+    assert_equal_results(*results)
+
+
+def perceptron(seed: int = 1) -> SparseMLP:
+    torch.manual_seed(seed)
+    return SparseMLP((16, 12, 8), density=0.5, seed=1).double()
+
+
+def dense_twin(model: nn.Module) -> nn.Module:
+    """Return the same network with dense layers, their ReLU behind them."""
+    if isinstance(model, SparseLinear):
+        linear = model.to_dense()
+        return nn.Sequential(linear, nn.ReLU()) if model.relu else linear
+    if isinstance(model, SparseMLP):
+        return nn.Sequential(*map(dense_twin, model.junctions))
+    raise TypeError(model)
+
+
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "layer": lambda: SparseLinear(16, 8, 0.25, dtype=torch.float64),
+    "layer of blocks": lambda: SparseLinear(16, 8, 0.5, block=(4, 2), dtype=torch.float64),
+    "layer without bias": lambda: SparseLinear(16, 8, 0.25, bias=False, dtype=torch.float64),
+    "layer with relu": lambda: SparseLinear(16, 8, 0.25, relu=True, dtype=torch.float64),
+    "perceptron": perceptron,
+}
+
+
+@pytest.mark.parametrize("shape", [(16,), (3, 16), (2, 3, 16)], ids=str)
+@pytest.mark.parametrize("name", LAYERS)
+def test_modules_equal_their_dense_twins(name: str, shape: tuple[int, ...]) -> None:
+    model = LAYERS[name]()
+    twin = dense_twin(model)
+    x, t = torch.randn(2, *shape, dtype=torch.float64)
+    many = torch.randn(5, *shape, dtype=torch.float64)
+
+    def score(x: Tensor, m: nn.Module) -> Tensor:
+        y: Tensor = m(x)
+        return y.tanh().square().sum()
+
+    for run in (
+        lambda m: func.jvp(m, (x,), (t,)),
+        lambda m: func.vmap(m)(many),
+        lambda m: func.jacrev(m)(x),
+        lambda m: func.jacfwd(m)(x),
+        lambda m: func.grad(score)(x, m),
+        lambda m: func.hessian(score)(x, m),
+        lambda m: func.vmap(func.grad(score), in_dims=(0, None))(many, m),
+    ):
+        assert_equal_results(run(model), run(twin))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("name", LAYERS)
+def test_ensembles_of_modules_equal_each_member(name: str, shared: bool) -> None:
+    models = [LAYERS[name]() for _ in range(4)]
+    parameters, buffers = func.stack_module_state(models)
+    x = torch.randn(3, 16, dtype=torch.float64)
+    xs = x.expand(4, 3, 16) if shared else torch.randn(4, 3, 16, dtype=torch.float64)
+
+    def call(parameters: Any, buffers: Any, x: Tensor) -> Tensor:
+        y: Tensor = func.functional_call(models[0], (parameters, buffers), (x,))
+        return y
+
+    y = func.vmap(call, in_dims=(0, 0, None if shared else 0))(
+        parameters, buffers, x if shared else xs
+    )
+    for member, model in enumerate(models):
+        assert_equal_results(y[member], dense_twin(model)(xs[member]))
+    # gradients of all members at once
+    y.square().sum().backward()
+    for member, model in enumerate(models):
+        twin = model(xs[member]).square().sum()
+        grads = torch.autograd.grad(twin, list(model.parameters()))
+        for (key, _), grad in zip(model.named_parameters(), grads, strict=True):
+            assert_equal_results(parameters[key].grad[member], grad)
+
+
+def test_per_sample_gradients_of_a_module() -> None:
+    model = perceptron()
+    x = torch.randn(6, 16, dtype=torch.float64)
+    parameters = {key: p.detach() for key, p in model.named_parameters()}
+
+    def score(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        y: Tensor = func.functional_call(model, parameters, (x.unsqueeze(0),))
+        return y.square().sum()
+
+    each = func.vmap(func.grad(score), in_dims=(None, 0))(parameters, x)
+    for sample in range(len(x)):
+        model.zero_grad()
+        dense_loss = model(x[sample]).square().sum()
+        dense_loss.backward()
+        for key, p in model.named_parameters():
+            assert_equal_results(each[key][sample], p.grad)
+
+
+def test_inside_a_transformer() -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0, batch_first=True).double()
+    sparsify(layer, 0.25, min_size=0)
+    twin = nn.TransformerEncoderLayer(16, 2, 32, dropout=0, batch_first=True).double()
+    for name in ("linear1", "linear2"):
+        setattr(twin, name, getattr(layer, name).to_dense())
+    for name in ("self_attn", "norm1", "norm2"):
+        setattr(twin, name, getattr(layer, name))
+    x, t = torch.randn(2, 2, 5, 16, dtype=torch.float64)
+    # torch's fast attention has no forward mode
+    with nn.attention.sdpa_kernel(nn.attention.SDPBackend.MATH):
+        for run in (
+            lambda m: func.jvp(m, (x,), (t,)),
+            lambda m: func.grad(lambda x: m(x).square().sum())(x),
+            lambda m: func.vmap(m)(torch.stack([x, t])),
+        ):
+            assert_equal_results(run(layer), run(twin))
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_autocast_inside_transforms(relu: bool) -> None:
+    pattern = PATTERNS["balanced"]
+    arguments = tuple(t.float() for t in tensors(pattern, 4))
+    firsts = tuple(t[0] for t in arguments)
+
+    def cast(*tensors: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return ops.linear(*tensors, pattern, relu)
+
+    def call(layer: Layer) -> Any:
+        def score(*tensors: Tensor) -> Tensor:
+            return func.vmap(layer)(*tensors).float().square().sum()
+
+        return (
+            func.vmap(layer)(*arguments),
+            func.jvp(layer, firsts, tuple(t[1] for t in arguments)),
+            func.grad(score, (0, 1, 2))(*arguments),
+        )
+
+    result = call(cast)
+    y, tangents, grads = result
+    assert {t.dtype for t in (y, *tangents)} == {torch.bfloat16}
+    assert {g.dtype for g in grads} == {torch.float32}
+    # nn.Linear stays in float32 inside vmap, so this one is compared as numbers
+    expected = call(oracle(pattern, relu))
+    torch.testing.assert_close(result, expected, rtol=0.05, atol=0.2, check_dtype=False)
+
+
+COMPILED = {
+    "vmap": lambda f: func.vmap(f),
+    "vmap of weight": lambda f: func.vmap(f, in_dims=(None, 0, 0)),
+    "grad": lambda f: func.grad(loss(f), argnums=(0, 1, 2)),
+    "per-sample gradients": lambda f: func.vmap(
+        func.grad(loss(f), argnums=(1, 2)), in_dims=(0, None, None)
+    ),
+    "jvp": lambda f: lambda *a: func.jvp(f, a, tuple(t.sin() for t in a)),
+    "vjp": lambda f: lambda *a: func.vjp(f, *a)[1](torch.ones(3, 8).double()),
+    "jacrev": lambda f: func.jacrev(f, argnums=(0, 1)),
+    "jacfwd": lambda f: func.jacfwd(f, argnums=(0, 1)),
+    "hessian": lambda f: func.hessian(loss(f)),
+    "vmap of jvp": lambda f: func.vmap(lambda *a: func.jvp(f, a, a)),
+}
+MAPPED = {
+    "vmap": (True, True, True),
+    "vmap of weight": (False, True, True),
+    "per-sample gradients": (True, False, False),
+    "vmap of jvp": (True, True, True),
+}
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("transform", COMPILED)
+def test_compiled_transforms(transform: str, relu: bool) -> None:
+    pattern = PATTERNS["balanced"]
+    mapped_arguments = MAPPED.get(transform, (False,) * 3)
+    for grad in (False, True):
+        arguments = [
+            (t if each else t[0]).requires_grad_(grad)
+            for t, each in zip(tensors(pattern, 4), mapped_arguments, strict=True)
+        ]
+        run = COMPILED[transform](junction(pattern, relu))
+        expected = COMPILED[transform](oracle(pattern, relu))(*arguments)
+        torch._dynamo.reset()
+        compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
+        assert_equal_results(compiled(*arguments), expected)
