@@ -8,8 +8,6 @@
 | y      | activations of the right layer                            | [..., n_out]          |
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -133,7 +131,7 @@ class SparseLinear(nn.Module):
     @classmethod
     def from_dense(
         cls, linear: nn.Linear, density: float | None = None, **choice: Any
-    ) -> SparseLinear:
+    ) -> "SparseLinear":
         """Keep of a dense layer the weights that lie on a pattern's edges, and its bias.
 
         The pattern is chosen by the arguments of `SparseLinear`, `pattern=` among them. Weights are
@@ -170,7 +168,7 @@ class SparseLinear(nn.Module):
     @classmethod
     def from_state_dict(
         cls, state: Mapping[str, Tensor], prefix: str = "", *, relu: bool = False
-    ) -> SparseLinear:
+    ) -> "SparseLinear":
         """Rebuild a layer, its pattern included, from its own `state_dict`.
 
         `prefix` selects the layer inside a larger model's state, such as "net.0."; a state does

@@ -1,7 +1,5 @@
 """A multilayer perceptron whose junctions are sparse, each with a pattern of its own."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -16,6 +16,7 @@ take. docs/decisions/0010-transforms.md tells why.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -39,19 +40,12 @@ def linear(
 
     Nested tensors give nested tensors. Raises as `forward`.
     """
-    seen = needs_operators(x, weight, bias)
-    if seen and has_torch_function_variadic(x, weight, bias):
-        arguments = (x, weight, bias, pattern.key, relu)
-        y: Tensor = handle_torch_function(keyed_linear, arguments[:3], *arguments)
-        return y
-    if x.dim() != 2 or x.is_nested:
-        return _of_rows(x, weight, bias, pattern, relu)
+    if needs_operators(x, weight, bias):
+        return keyed_linear(x, weight, bias, pattern.key, relu)
+    if x.dim() != 2:
+        return _by_rows(x, lambda rows: linear(rows, weight, bias, pattern, relu))
     if torch._C._is_any_autocast_enabled():
         x, weight, bias = _autocast(x, weight, bias)
-    if seen:
-        _refuse_legacy_onnx()
-        y = operators.forward(x, weight, bias, pattern.key, relu)
-        return y
     check(pattern, {"x": x, "weight": weight, "bias": bias})
     return eager.forward(x, weight, bias, pattern, relu)
 
@@ -63,7 +57,21 @@ def keyed_linear(
 
     `torch.fx` writes this call into its graphs, which can hold a text but no pattern.
     """
-    return linear(x, weight, bias, Pattern.from_key(key), relu)
+    y: Tensor
+    if has_torch_function_variadic(x, weight, bias):
+        arguments = (x, weight, bias, key, relu)
+        y = handle_torch_function(keyed_linear, arguments[:3], *arguments)
+        return y
+    if not needs_operators(x, weight, bias):
+        return linear(x, weight, bias, Pattern.from_key(key), relu)
+    if x.dim() != 2 or x.is_nested:
+        return _by_rows(x, lambda rows: keyed_linear(rows, weight, bias, key, relu))
+    _check_layout(x)
+    _refuse_legacy_onnx()
+    if torch._C._is_any_autocast_enabled():
+        x, weight, bias = _autocast(x, weight, bias)
+    y = operators.forward(x, weight, bias, key, relu)
+    return y
 
 
 def forward(
@@ -98,39 +106,41 @@ def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     return grad
 
 
-def _of_rows(
-    x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern, relu: bool
-) -> Tensor:
-    """Compute `linear` of an x that is no matrix by one that is."""
+def _by_rows(x: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+    """Run with an x that is no matrix as one: [..., n_out]."""
     if x.is_nested:
-        return _of_nested(x, weight, bias, pattern, relu)
-    if x.dim() == 0 or x.layout != torch.strided:
-        raise misfit(pattern, "x", x, "x", x)
-    rows = x.flatten(0, -2) if x.dim() > 2 else x.reshape(1, -1)
-    y = linear(rows, weight, bias, pattern, relu)
-    return y.reshape(*x.shape[:-1], pattern.n_out)
+        return _by_parts(x, run)
+    if x.dim() == 0:
+        raise ValueError("x must have a dimension of n_in numbers, got a single number")
+    _check_layout(x)
+    y = run(x.flatten(0, -2) if x.dim() > 2 else x.reshape(1, -1))
+    return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
-def _of_nested(
-    x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern, relu: bool
-) -> Tensor:
+def _by_parts(x: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+    """Run with all rows of a nested tensor at once, and nest what comes out as they were."""
     nested: Tensor
     if x.layout == torch.jagged:
         if isinstance(x.shape[1], int):
             raise ValueError(
-                f"x is a nested tensor whose lengths vary in another than its second dimension, "
-                f"got {list(x.shape)}; transpose it so that they do"
+                f"x is a nested tensor whose lengths differ in another than its second dimension, "
+                f"got {list(x.shape)}; transpose it so that they do there"
             )
-        y = linear(x.values(), weight, bias, pattern, relu)
+        y = run(x.values())
         nested = torch.nested.nested_tensor_from_jagged(y, x.offsets(), x.lengths())
         return nested
     parts = x.unbind()
-    y = linear(torch.cat([p.flatten(0, -2) for p in parts]), weight, bias, pattern, relu)
-    split = y.split([p[..., 0].numel() for p in parts])
+    rows = [part.reshape(-1, part.shape[-1]) for part in parts]
+    results = torch.split(run(torch.cat(rows)), [len(r) for r in rows])
     nested = torch.nested.as_nested_tensor(
-        [t.reshape(*p.shape[:-1], pattern.n_out) for t, p in zip(split, parts, strict=True)]
+        [y.reshape(*part.shape[:-1], -1) for y, part in zip(results, parts, strict=True)]
     )
     return nested
+
+
+def _check_layout(x: Tensor) -> None:
+    if x.layout != torch.strided:
+        raise TypeError(f"x must be an ordinary tensor, got {x.layout}; to_dense() it")
 
 
 def _refuse_legacy_onnx() -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_legacy_batchedtensor
 from torch._C._profiler import _RecordFunctionFast
 from torch.autograd import forward_ad, profiler
+from torch.fx import _symbolic_trace
 
 from dnc_sparse import backends
 from dnc_sparse.ops.derivatives import Operators, gradients, save_for_gradients
@@ -25,22 +25,30 @@ _PLAIN = (Tensor, torch.nn.Parameter)
 def needs_operators(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
     """Whether anything but a kernel looks at the call: then it has to be an operator.
 
-    Such are compilers and exporters, tensor subclasses and the proxies of `torch.fx`, meta tensors,
-    `torch.jit.trace`, modes of torch functions or of operators, forward-mode derivatives, and the
-    transforms of `torch.func`.
+    Such are compilers and exporters, tensor subclasses and proxies of `torch.fx`, tensors without
+    memory (meta tensors, wrappers of transforms, the zeros of forward mode), `torch.jit.trace`,
+    modes that see torch functions or operators, forward mode, and the transforms of `torch.func`.
     """
-    return (
+    if (
         torch.compiler.is_compiling()
         or type(x) not in _PLAIN
         or type(weight) not in _PLAIN
         or (bias is not None and type(bias) not in _PLAIN)
-        or x.is_meta
-        or forward_ad._current_level >= 0
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._is_torch_function_mode_enabled()
         or torch._C._are_functorch_transforms_active()
         or torch._C._get_tracing_state() is not None
-    )
+        # of `make_fx(pre_dispatch=True)` too, whose mode is on no stack
+        or _symbolic_trace._is_fx_tracing_flag
+        or forward_ad._current_level >= 0
+    ):
+        return True
+    try:
+        return x.data_ptr() == 0 or weight.data_ptr() == 0
+    except RuntimeError:
+        # so torch says that a tensor has no storage: a transform's wrapper that outlived it, or a
+        # batch of `torch.autograd.grad(is_grads_batched=True)`
+        return True
 
 
 def forward(
@@ -80,16 +88,11 @@ class _Eager(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (grad_y,) = grads
         # somebody wants second derivatives, which only operators have, or looks at the call
-        if torch.is_grad_enabled() or _is_seen(grad_y):
+        if torch.is_grad_enabled() or needs_operators(grad_y, grad_y):
             own = gradients(ctx, grad_y, Operators, ctx.pattern.key)
         else:
             own = gradients(ctx, grad_y, ctx.backend, ctx.pattern)
         return *own, None, None, None
-
-
-def _is_seen(grad_y: Tensor) -> bool:
-    # `torch.autograd.grad(is_grads_batched=True)` makes the last
-    return needs_operators(grad_y, grad_y) or is_legacy_batchedtensor(grad_y)
 
 
 # `_Eager.apply` without its search for transforms, which `needs_operators` has excluded
