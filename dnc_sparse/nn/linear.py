@@ -9,7 +9,7 @@
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 import torch
 from torch import Tensor, nn
@@ -117,6 +117,13 @@ class SparseLinear(nn.Module):
         Raises as `ops.linear`.
         """
         return ops.linear(input, self.weight, self.bias, self.pattern, self.relu)
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Refuse `torch.jit.script`, which knows neither patterns nor this package's functions."""
+        raise RuntimeError(
+            "torch.jit.script cannot compile SparseLinear; use torch.jit.trace(model, example) or "
+            "torch.export.export(model, (example,)), or put layer.to_dense() in its place first"
+        )
 
     def extra_repr(self) -> str:
         """Sizes, density, pattern family and what comes after the product, for `repr`."""

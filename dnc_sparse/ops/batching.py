@@ -109,7 +109,7 @@ def _more_samples(rows: Tensor, dim: Dim, run: Callable[[Tensor], Tensor]) -> Ma
     assert dim is not None
     rows = rows.movedim(dim, -3)
     sizes = rows.shape[-3:-1]
-    return run(rows.flatten(-3, -2)).unflatten(-2, sizes), rows.dim() - 3
+    return torch.unflatten(run(rows.flatten(-3, -2)), -2, sizes), rows.dim() - 3
 
 
 def _each(
@@ -131,7 +131,7 @@ def _each(
         return run(*fronts), 0
     sizes = next(front.shape[:2] for front in fronts if front is not None)
     result = run(*(None if front is None else front.flatten(0, 1) for front in fronts))
-    return result.unflatten(0, sizes), 0
+    return torch.unflatten(result, 0, sizes), 0
 
 
 def _front(tensor: Tensor, dim: Dim, size: int) -> Tensor:

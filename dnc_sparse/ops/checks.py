@@ -23,7 +23,10 @@ def check(
     dtype, device, shape = first.dtype, first.device, first.shape
     if not dtype.is_floating_point:
         raise TypeError(f"{first_name} must be floating point, got {dtype}")
-    shapes = _shapes(pattern, shape[len(groups)] if len(shape) > len(groups) else None, groups)
+    if groups:
+        shapes = _grouped(pattern, shape[1] if len(shape) > 1 else None, groups)
+    else:
+        shapes = _shapes(pattern, shape[0] if shape else None)
     for name, tensor in tensors.items():
         if tensor is not None and not (
             tensor.shape == shapes[name]
@@ -34,13 +37,17 @@ def check(
             raise misfit(pattern, name, tensor, first_name, first, groups)
 
 
-def _shapes(pattern: Pattern, batch: Any, groups: tuple[Any, ...]) -> dict[str, tuple[Any, ...]]:
+def _shapes(pattern: Pattern, batch: Any) -> dict[str, tuple[Any, ...]]:
     return {
-        "x": (*groups, batch, pattern.n_in),
-        "grad_y": (*groups, batch, pattern.n_out),
-        "weight": (*groups, *pattern.weight_shape),
-        "bias": (*groups, pattern.n_out),
+        "x": (batch, pattern.n_in),
+        "grad_y": (batch, pattern.n_out),
+        "weight": pattern.weight_shape,
+        "bias": (pattern.n_out,),
     }
+
+
+def _grouped(pattern: Pattern, batch: Any, groups: tuple[Any, ...]) -> dict[str, tuple[Any, ...]]:
+    return {name: (*groups, *shape) for name, shape in _shapes(pattern, batch).items()}
 
 
 def misfit(
@@ -52,7 +59,7 @@ def misfit(
     groups: tuple[Any, ...] = (),
 ) -> Exception:
     """Say what is wrong with a tensor that `check` refuses beside the first one."""
-    shape = _shapes(pattern, "batch", groups)[name]
+    shape = _grouped(pattern, "batch", groups)[name]
     free = shape.index("batch") if "batch" in shape else None
     if tensor.dim() != len(shape) or any(
         got != wanted
@@ -74,6 +81,4 @@ def misfit(
             f"move both to one device"
         )
     here = len(groups)
-    return ValueError(
-        f"x has batch {first.shape[here]} but {name} has batch {tensor.shape[here]}"
-    )
+    return ValueError(f"x has batch {first.shape[here]} but {name} has batch {tensor.shape[here]}")

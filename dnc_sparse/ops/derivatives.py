@@ -30,23 +30,13 @@ Below = Callable[..., Tensor]
 MaybeTensor = Tensor | None
 
 
-def save_for_gradients(
-    ctx: Any, x: Tensor, weight: Tensor, y: Tensor, relu: bool, first: int = 0
-) -> None:
-    """Keep what gradients need and no more: it may be the largest tensor of the layer.
-
-    `first` is where x stands among the arguments.
-    """
-    for_x, for_weight = ctx.needs_input_grad[first : first + 2]
-    ctx.save_for_backward(
-        x if for_weight else None, weight if for_x else None, y if relu else None
-    )
-
-
 def gradients(
     ctx: Any, grad_y: Tensor, functions: Any, pattern: Any, first: int = 0
 ) -> tuple[MaybeTensor, MaybeTensor, MaybeTensor]:
-    """Return the needed ones of the gradients in x, weight and bias, by these functions."""
+    """Return the needed ones of the gradients in x, weight and bias, by these functions.
+
+    `first` is where x stands among the arguments.
+    """
     x, weight, y = ctx.saved_tensors
     if y is not None:
         # torch.relu's own backward; detached, as y tells only signs, whose derivative is zero
@@ -94,7 +84,10 @@ class Forward(Function):
         y = below(x, weight, bias, pattern, relu)
         ctx.pattern = pattern
         ctx.set_materialize_grads(False)
-        save_for_gradients(ctx, x, weight, y, relu, first=1)
+        _, for_x, for_weight, *_ = ctx.needs_input_grad
+        ctx.save_for_backward(
+            x if for_weight else None, weight if for_x else None, y if relu else None
+        )
         ctx.save_for_forward(x, weight, y if relu else None)
         return y
 
@@ -203,7 +196,7 @@ def _unpacked(tensor: Tensor) -> tuple[Tensor, MaybeTensor]:
     """Return the tensor without its tangent, and that."""
     # torch has but one level outside of `torch.func`, which keeps its own levels apart; compilers
     # enter it without a word to `forward_ad.unpack_dual`
-    primal, tangent = torch._VF._unpack_dual(tensor, level=0)  # type: ignore[attr-defined]
+    primal, tangent = torch._VF._unpack_dual(tensor, level=0)
     return primal, tangent
 
 
@@ -220,7 +213,7 @@ def _register(name: str, operator: Any, function: type[Function], defaults: dict
     `defaults` are the values of arguments that the dispatcher leaves out.
     """
     # `Function.apply` refuses transforms; this is what it, and torch's own wrapper of them, calls
-    apply = super(Function, function).apply
+    apply = super(Function, function).apply  # type: ignore[misc]
 
     def differentiable(keyset: Any, *arguments: Any) -> Any:
         keyset &= torch._C._after_autograd_keyset
@@ -240,9 +233,9 @@ def _register(name: str, operator: Any, function: type[Function], defaults: dict
 
         rest = (value for place, value in sorted(defaults.items()) if place >= len(arguments))
         if not nested:
-            return apply(below, *arguments, *rest)  # type: ignore[no-untyped-call]
+            return apply(below, *arguments, *rest)
         with enable_single_level_autograd_function():
-            return apply(below, *arguments, *rest)  # type: ignore[no-untyped-call]
+            return apply(below, *arguments, *rest)
 
     LIBRARY.impl(name, differentiable, "Autograd", with_keyset=True)
 

@@ -16,10 +16,17 @@ from torch.autograd import forward_ad, profiler
 from torch.fx import _symbolic_trace
 
 from dnc_sparse import backends
-from dnc_sparse.ops.derivatives import Operators, gradients, save_for_gradients
+from dnc_sparse.ops.derivatives import Operators, gradients
 from dnc_sparse.patterns import Pattern
 
 _PLAIN = (Tensor, torch.nn.Parameter)
+# each call asks for all of these, so they are looked up once
+_is_compiling = torch.compiler.is_compiling
+_operator_modes = torch._C._len_torch_dispatch_stack
+_function_modes = torch._C._is_torch_function_mode_enabled
+_transforms = torch._C._are_functorch_transforms_active
+_trace = torch._C._get_tracing_state
+_is_grad_enabled = torch.is_grad_enabled
 
 
 def needs_operators(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
@@ -30,14 +37,14 @@ def needs_operators(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bo
     modes that see torch functions or operators, forward mode, and the transforms of `torch.func`.
     """
     if (
-        torch.compiler.is_compiling()
+        _is_compiling()
         or type(x) not in _PLAIN
         or type(weight) not in _PLAIN
         or (bias is not None and type(bias) not in _PLAIN)
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._is_torch_function_mode_enabled()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._get_tracing_state() is not None
+        or _operator_modes() > 0
+        or _function_modes()
+        or _transforms()
+        or _trace() is not None
         # of `make_fx(pre_dispatch=True)` too, whose mode is on no stack
         or _symbolic_trace._is_fx_tracing_flag
         or forward_ad._current_level >= 0
@@ -51,14 +58,12 @@ def needs_operators(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bo
         return True
 
 
-def forward(
-    x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern, relu: bool
-) -> Tensor:
+def forward(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern, relu: bool) -> Tensor:
     """Compute `ops.forward` of tensors that were checked, so that autograd knows of it."""
     backend = backends.select(x.device.type, x.dtype, pattern.block)
     if profiler._is_profiler_enabled:
         backend = _Recorded(backend)
-    if torch.is_grad_enabled() and (
+    if _is_grad_enabled() and (
         x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
     ):
         y: Tensor = _apply(x, weight, bias, pattern, relu, backend)  # type: ignore[no-untyped-call]
@@ -80,7 +85,12 @@ class _Eager(torch.autograd.Function):
         backend: backends.Backend,
     ) -> Tensor:
         y = backend.forward(x, weight, bias, pattern, relu)
-        save_for_gradients(ctx, x, weight, y, relu)
+        # what no gradient needs is not kept: it may be the largest tensor of the layer
+        ctx.save_for_backward(
+            x if weight.requires_grad else None,
+            weight if x.requires_grad else None,
+            y if relu else None,
+        )
         ctx.pattern, ctx.backend = pattern, backend
         return y
 
@@ -88,7 +98,7 @@ class _Eager(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (grad_y,) = grads
         # somebody wants second derivatives, which only operators have, or looks at the call
-        if torch.is_grad_enabled() or needs_operators(grad_y, grad_y):
+        if _is_grad_enabled() or needs_operators(grad_y, grad_y):
             own = gradients(ctx, grad_y, Operators, ctx.pattern.key)
         else:
             own = gradients(ctx, grad_y, ctx.backend, ctx.pattern)

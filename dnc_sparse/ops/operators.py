@@ -27,7 +27,7 @@ from dnc_sparse import backends
 from dnc_sparse.ops.checks import check
 from dnc_sparse.patterns import Pattern
 
-LIBRARY = torch.library.Library("dnc_sparse", "FRAGMENT")
+LIBRARY: Any = torch.library.Library("dnc_sparse", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 for _schema in (
     "forward(Tensor x, Tensor weight, Tensor? bias, str pattern, bool relu=False) -> Tensor",
@@ -44,14 +44,36 @@ grad_weight = torch.ops.dnc_sparse.grad_weight.default
 backward = torch.ops.dnc_sparse.backward.default
 
 Groups = tuple[Any, ...]
+Run = Callable[..., Any]
 
 
-def kernel(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def kernel(name: str) -> Callable[[Run], Run]:
     """Register what computes an operator, on every device, out of compilers' sight."""
 
-    def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        hidden = torch.compiler.disable(function)
+    def register(function: Run) -> Run:
+        hidden = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
         LIBRARY.impl(name, hidden, "CompositeExplicitAutograd")
+        return function
+
+    return register
+
+
+def shapes(name: str) -> Callable[[Run], Run]:
+    """Register what says how an operator's results look, without computing them."""
+
+    def register(function: Run) -> Run:
+        torch.library.register_fake(f"dnc_sparse::{name}", function, lib=LIBRARY)
+        return function
+
+    return register
+
+
+def flops(*names: str) -> Callable[[Run], Run]:
+    """Register how many operations operators count as."""
+
+    def register(function: Run) -> Run:
+        counted = [getattr(torch.ops.dnc_sparse, name) for name in names]
+        register_flop_formula(counted)(function)
         return function
 
     return register
@@ -125,34 +147,33 @@ def _outer(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     """
     bo, bi = pattern.block
     sources = torch.from_numpy(pattern.sources.copy()).to(x.device).long()
-    samples = x.unflatten(1, (pattern.columns, bi))
-    grad = samples[:, sources.clamp_min(0)].unsqueeze(-2)
-    grad = grad * grad_y.unflatten(1, (pattern.rows, bo))[:, :, None, :, None]
+    samples = x.reshape(-1, pattern.columns, bi)[:, sources.clamp_min(0)].unsqueeze(-2)
+    grad: Tensor = samples * grad_y.reshape(-1, pattern.rows, 1, bo, 1)
     if pattern.n_edges < sources.numel() * bo * bi:
         # infinity times zero would not be zero
         grad.masked_fill_((sources < 0)[:, :, None, None], 0)
     return grad
 
 
-@torch.library.register_fake("dnc_sparse::forward", lib=LIBRARY)
+@shapes("forward")
 def _(x: Tensor, weight: Tensor, bias: Tensor | None, pattern: str, relu: bool = False) -> Tensor:
     own, groups = _checked(pattern, weight, 4, x=x, weight=weight, bias=bias)
     return x.new_empty(*groups, x.shape[-2], own.n_out)
 
 
-@torch.library.register_fake("dnc_sparse::grad_input", lib=LIBRARY)
+@shapes("grad_input")
 def _(grad_y: Tensor, weight: Tensor, pattern: str) -> Tensor:
     own, groups = _checked(pattern, weight, 4, grad_y=grad_y, weight=weight)
     return grad_y.new_empty(*groups, grad_y.shape[-2], own.n_in)
 
 
-@torch.library.register_fake("dnc_sparse::grad_weight", lib=LIBRARY)
+@shapes("grad_weight")
 def _(grad_y: Tensor, x: Tensor, pattern: str) -> Tensor:
     own, groups = _checked(pattern, grad_y, 2, x=x, grad_y=grad_y)
     return x.new_empty(*groups, *own.weight_shape)
 
 
-@torch.library.register_fake("dnc_sparse::backward", lib=LIBRARY)
+@shapes("backward")
 def _(
     grad_y: Tensor, x: Tensor, weight: Tensor, pattern: str, bias: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -185,16 +206,16 @@ def _operations(samples: Any, key: str) -> Any:
     return count
 
 
-@register_flop_formula(torch.ops.dnc_sparse.forward)  # type: ignore[untyped-decorator]
+@flops("forward")
 def _(x: Any, weight: Any, bias: Any, pattern: str, *_: Any, **__: Any) -> Any:
     return _operations(x, pattern)
 
 
-@register_flop_formula([torch.ops.dnc_sparse.grad_input, torch.ops.dnc_sparse.grad_weight])  # type: ignore[untyped-decorator]
+@flops("grad_input", "grad_weight")
 def _(grad_y: Any, other: Any, pattern: str, *_: Any, **__: Any) -> Any:
     return _operations(grad_y, pattern)
 
 
-@register_flop_formula(torch.ops.dnc_sparse.backward)  # type: ignore[untyped-decorator]
+@flops("backward")
 def _(grad_y: Any, x: Any, weight: Any, pattern: str, *_: Any, **__: Any) -> Any:
     return 2 * _operations(grad_y, pattern)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import balanced_tiles, normals, random_blocks
+from support import balanced_tiles, random_blocks
 from torch import Tensor, func, nn
 from torch.autograd import forward_ad
 from torch.nn import functional as F
@@ -190,9 +190,11 @@ TRANSFORMS: dict[str, Callable[[Layer, Pattern], Any]] = {
         tensors(p, seed=1),
     ),
     "three times reverse": lambda f, p: func.grad(
-        lambda *a: func.grad(
-            lambda *b: func.grad(loss(f), argnums=1)(*b).square().sum(), argnums=0
-        )(*a).square().sum(),
+        lambda *a: (
+            func.grad(lambda *b: func.grad(loss(f), argnums=1)(*b).square().sum(), argnums=0)(*a)
+            .square()
+            .sum()
+        ),
         argnums=(0, 1, 2),
     )(*tensors(p)),
     "three times forward": lambda f, p: func.jvp(
