@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dnc_sparse.backends import cpu, cuda, gpu, reference, triton
+from dnc_sparse.backends import cpu, cuda, gpu, half, reference, triton
 from dnc_sparse.patterns import Pattern
 
 
@@ -59,10 +59,11 @@ BACKENDS: dict[str, Backend] = {
     "cpu": cpu,
     "cuda": cuda,
     "gpu": gpu,
+    "half": half,
     "triton": triton,
 }
 PREFERENCE: dict[str, tuple[str, ...]] = {
-    "cpu": ("cpu", "reference"),
+    "cpu": ("cpu", "half", "reference"),
     "cuda": ("gpu", "reference"),
 }
 ANY_DEVICE: tuple[str, ...] = ("reference",)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from dnc_sparse.backends import cpu, gpu
+from dnc_sparse.backends import cpu, gpu, half
 from dnc_sparse.backends.planner import AMX, DENSE, Case, Decision, Method, decide
 from dnc_sparse.patterns import Pattern
 
@@ -72,10 +72,12 @@ def explain(
             f"give a batch from 0 and threads from 1"
         )
     planned = gpu if place.type == "cuda" else cpu
-    reason = planned.unavailable(place.type, dtype)
+    # the dtype that the kernels compute in
+    computed = half.COMPUTED.get(dtype, dtype) if planned is cpu else dtype
+    reason = planned.unavailable(place.type, computed)
     if reason is not None:
         raise RuntimeError(f"the planner cannot run here: {reason}")
-    calls = _calls(pattern, batch, dtype, place)
+    calls = _calls(pattern, batch, computed, place)
     if planned is gpu:
         own = {
             name: gpu.decide(gpu.Case(name, pattern, batch, dtype, place), arguments)
@@ -86,12 +88,16 @@ def explain(
     torch.set_num_threads(used)
     try:
         decisions = {
-            function.name: decide(Case(function, pattern, batch, dtype), used, calls[function.name])
+            function.name: decide(
+                Case(function, pattern, batch, computed), used, calls[function.name]
+            )
             for function in cpu.FUNCTIONS
         }
     finally:
         torch.set_num_threads(before)
     where = f"{used} thread{'s' * (used != 1)}"
+    if computed != dtype:
+        where += f", computed in {str(computed).removeprefix('torch.')} and rounded once"
     return Explanation(pattern, batch, dtype, where, decisions)
 
 

@@ -229,6 +229,8 @@ def decide(case: Case, threads: int, arguments: Arguments) -> Decision[Method]:
     if _mode != "measured":
         method = DENSE if _mode == "dense" else case.favourite
         return Decision(method, f"planner.use({_mode!r})")
+    if case.pattern.n_edges == 0:
+        return Decision(case.favourite, "no edges: nothing is multiplied")
     if case.work < LEAST_WORK:
         method = AMX if case.ruled_amx else case.favourite
         return Decision(method, f"less than {LEAST_WORK:,} multiplications: not measured")

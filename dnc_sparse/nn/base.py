@@ -104,7 +104,8 @@ class SparseModule(nn.Module):
         if record is not before or version != version_before:
             self._compare(record, weight)
             self._compared = (record, version)
-        if id(weight) != self._seen:
+        # torch.fx calls with proxies
+        if id(weight) != self._seen and isinstance(weight, Tensor):
             self._examine(weight)
             self._seen = id(weight)
 
@@ -130,7 +131,7 @@ class SparseModule(nn.Module):
         refuse_other_patterns(weight, self.pattern)
 
     def _compare(self, record: Tensor, weight: Tensor) -> None:
-        if record.is_meta and not weight.is_meta:
+        if record.is_meta and isinstance(weight, Tensor) and not weight.is_meta:
             raise RuntimeError(
                 f"{self!r} has weights but the record of their pattern is on the meta device, so "
                 f"nothing tells whether they belong to it; pass the buffers with the parameters, "

@@ -8,10 +8,8 @@
 | y      | activations of the right layer                            | [..., n_out]          |
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, NoReturn, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -113,18 +111,21 @@ class SparseLinear(SparseModule):
         if self.bias is not None:
             _draw_uniform_(self.bias, bound.repeat_interleave(self.pattern.block[0]))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return y: [..., n_out] for x: [..., n_in], any leading sizes, none included.
+    def forward(self, input: Tensor) -> Tensor:
+        """Return y: [..., n_out] for an input x: [..., n_in], any leading sizes, none included.
 
-        Raises as `ops.forward`, and RuntimeError for weights of another pattern.
+        Raises as `ops.linear`, and RuntimeError for weights of another pattern.
         """
         weight = self.weight
         self._check_pattern(weight)
-        if x.dim() == 2:
-            return ops.forward(x, weight, self.bias, self.pattern, self.relu)
-        rows = x.flatten(0, -2) if x.dim() > 2 else x.reshape(1, -1)
-        y = ops.forward(rows, weight, self.bias, self.pattern, self.relu)
-        return y.reshape(*x.shape[:-1], self.pattern.n_out)
+        return ops.linear(input, weight, self.bias, self.pattern, self.relu)
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Refuse `torch.jit.script`, which knows neither patterns nor this package's functions."""
+        raise RuntimeError(
+            "torch.jit.script cannot compile SparseLinear; use torch.jit.trace(model, example) or "
+            "torch.export.export(model, (example,)), or put layer.to_dense() in its place first"
+        )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)
@@ -147,7 +148,7 @@ class SparseLinear(SparseModule):
     @classmethod
     def from_dense(
         cls, linear: nn.Linear, density: float | None = None, **choice: Any
-    ) -> SparseLinear:
+    ) -> "SparseLinear":
         """Keep of a dense layer the weights that lie on a pattern's edges, and its bias.
 
         The pattern is chosen by the arguments of `SparseLinear`, `pattern=` among them. Weights are
@@ -184,7 +185,7 @@ class SparseLinear(SparseModule):
     @classmethod
     def from_state_dict(
         cls, state: Mapping[str, Tensor], prefix: str = "", *, relu: bool = False
-    ) -> SparseLinear:
+    ) -> "SparseLinear":
         """Rebuild a layer, its pattern included, from its own `state_dict`.
 
         `prefix` selects the layer inside a larger model's state, such as "net.0."; a state does

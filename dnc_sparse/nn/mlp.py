@@ -1,7 +1,5 @@
 """A multilayer perceptron whose junctions are sparse, each with a pattern of its own."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -84,8 +82,9 @@ class SparseMLP(nn.Module):
         self.activation = made
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Return the last junction's output, without activation: [..., sizes[-1]]."""
+        x = input
         *hidden, last = self.junctions
         for junction in hidden:
             x = junction(x)

@@ -21,7 +21,7 @@ from support import (
 )
 
 from dnc_sparse import backends
-from dnc_sparse.backends import cpu, reference
+from dnc_sparse.backends import cpu, half, reference
 from dnc_sparse.patterns import Pattern
 
 SQUARE_BLOCKS = [(1, 1), (2, 2), (4, 4), (8, 8), (16, 16)]
@@ -213,14 +213,14 @@ def test_backends_offer_the_same_functions(name: str) -> None:
         assert own == inspect.signature(getattr(reference, function))
 
 
-def test_cpu_is_preferred_and_reference_takes_what_it_cannot() -> None:
+def test_cpu_is_preferred_and_others_take_what_it_cannot() -> None:
     assert backends.select("cpu", torch.float32) is cpu
-    assert backends.select("cpu", torch.float16) is reference
+    assert backends.select("cpu", torch.float16) is half
     assert backends.select("meta", torch.float32) is reference
 
 
 def test_unknown_backend_lists_the_known() -> None:
-    message = r"^unknown backend 'tpu'; known backends: cpu, cuda, gpu, reference, triton$"
+    message = r"^unknown backend 'tpu'; known backends: cpu, cuda, gpu, half, reference, triton$"
     with pytest.raises(ValueError, match=message), backends.use_backend("tpu"):
         pass
 

@@ -15,7 +15,6 @@ from support import (
     small_integers,
 )
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.autograd import forward_ad
 
 from dnc_sparse import backends, ops
 from dnc_sparse.backends import cpu, reference
@@ -346,7 +345,7 @@ def test_eager_path_equals_the_operators(monkeypatch: pytest.MonkeyPatch) -> Non
     results = []
     for operators in (False, True):
         if operators:
-            monkeypatch.setattr(ops, "_needs_operators", lambda *tensors: True)
+            monkeypatch.setattr(ops, "needs_operators", lambda *tensors: True)
         for pattern, relu in itertools.product(PATTERNS.values(), (False, True)):
             case = normals(pattern, 9, torch.float32)
             inputs = [t.requires_grad_() for t in (case.x, case.weight, case.bias)]
@@ -371,18 +370,6 @@ def test_without_gradients_the_result_is_the_same(relu: bool) -> None:
     frozen = ops.forward(*arguments)
     assert not frozen.requires_grad
     assert torch.equal(frozen, y)
-
-
-# torch scripts its own formulas on the first dual tensor
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-@pytest.mark.parametrize("grad", [False, True])
-def test_forward_mode_is_refused(grad: bool) -> None:
-    pattern = PATTERNS["balanced"]
-    case = normals(pattern, 9, torch.float32)
-    with torch.set_grad_enabled(grad), forward_ad.dual_level():
-        x = forward_ad.make_dual(case.x, torch.ones_like(case.x))
-        with pytest.raises(NotImplementedError, match=r"^You must implement the jvp function"):
-            ops.forward(x, case.weight, None, pattern)
 
 
 def test_gradients_come_from_the_backend_of_the_output(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -361,9 +361,16 @@ def test_explain_refuses() -> None:
     message = r"^a batch of -1 with 1 threads cannot be explained; give a batch from 0 and threads"
     with pytest.raises(ValueError, match=message):
         dnc_sparse.explain(pattern, -1, threads=1)
-    message = r"^the planner cannot run here: torch.float16 is not among its dtypes"
+    message = r"^the planner cannot run here: torch.float8_e5m2 is not among its dtypes"
     with pytest.raises(RuntimeError, match=message):
-        dnc_sparse.explain(pattern, 16, torch.float16)
+        dnc_sparse.explain(pattern, 16, torch.float8_e5m2)
+
+
+def test_explains_what_float16_is_computed_in() -> None:
+    text = str(dnc_sparse.explain(nearest(64, 64, density=1 / 4), 16, torch.float16, threads=1))
+    assert text.splitlines()[0].endswith(
+        ", batch 16, float16, 1 thread, computed in float32 and rounded once"
+    )
 
 
 def test_the_command_explains(capsys: pytest.CaptureFixture[str], raced: list[list[str]]) -> None:

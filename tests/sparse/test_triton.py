@@ -11,7 +11,7 @@ import pytest
 import torch
 from support import Case, assert_exact, assert_within_bound, normals, random_blocks, small_integers
 
-from dnc_sparse import backends, nn, ops
+from dnc_sparse import backends, nn
 from dnc_sparse.backends import reference, tiles, triton
 from dnc_sparse.backends.tiles import Tile
 from dnc_sparse.patterns import Pattern, clash_free, cyclic
@@ -253,7 +253,7 @@ def test_operators_are_registered_well() -> None:
             (x, weight, case.bias, pattern.key),
             (x, weight, None, pattern.key, True),
         ):
-            torch.library.opcheck(ops._forward, arguments)
+            torch.library.opcheck(torch.ops.dnc_sparse.forward, arguments)
 
 
 @GPU_ONLY
