@@ -95,7 +95,14 @@ class SparseModule(nn.Module):
         """
         if torch.compiler.is_compiling():
             self._check_while_compiling()
-            return
+        elif torch._C._len_torch_function_stack():
+            # a mode would take the comparison for a part of the model
+            with torch._C.DisableTorchFunction():
+                self._compare_changes(weight)
+        else:
+            self._compare_changes(weight)
+
+    def _compare_changes(self, weight: Tensor) -> None:
         record = self._buffers[RECORD]
         assert record is not None
         before, version_before = self._compared
