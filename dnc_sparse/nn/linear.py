@@ -3,7 +3,7 @@
 | name   | meaning                                                   | shape                 |
 |--------|-----------------------------------------------------------|-----------------------|
 | x      | activations of the left layer                             | [..., n_in]           |
-| weight | one number per edge, in the pattern's slots (`Pattern`)   | [rows, slots, bo, bi] |
+| weight | one number per edge, in `Pattern.weight_shape`            | [rows, slots, bo, bi] |
 | bias   | one number per right neuron                               | [n_out]               |
 | y      | activations of the right layer                            | [..., n_out]          |
 """
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from dnc_sparse import ops
-from dnc_sparse.backends import reference
+from dnc_sparse.backends import padded, reference
 from dnc_sparse.nn.state import decode_pattern, encode_pattern, mismatch
-from dnc_sparse.patterns import Pattern, nearest
+from dnc_sparse.patterns import Pattern, as_pattern, nearest
 
 FanIn = Literal["sparse", "dense"]
 
@@ -28,8 +28,8 @@ class SparseLinear(nn.Module):
     """`nn.Linear` over a pattern fixed before training: y = x W^T + bias on its edges only.
 
     Give one of `density` (rounded to the nearest that the shape allows, with a warning when that
-    changes it by more than 10 %), `fan_in`, `fan_out` (both exact) or a `pattern`; `family`,
-    `block`, `seed` and any further `options` choose among patterns as in `patterns.nearest`.
+    changes it by more than 10 %), `fan_in`, `fan_out` (both exact) or a `pattern`, which may also
+    be a mask [n_out, n_in] or a sparse matrix of scipy or torch; `family`, `block`, `seed` and any further `options` choose among patterns as in `patterns.nearest`.
     `init_fan_in` says which fan-in sets the initial weights' spread: the edges a neuron really has
     ("sparse", the default) or n_in, the rule of the pre-defined sparsity papers ("dense").
     With `relu` negative outputs become zero, as by an `nn.ReLU` after the layer, in the same pass.
@@ -54,7 +54,7 @@ class SparseLinear(nn.Module):
         fan_out: int | None = None,
         block: int | tuple[int, int] = 1,
         bias: bool = True,
-        pattern: Pattern | None = None,
+        pattern: Any = None,
         family: str = "auto",
         seed: int = 0,
         init_fan_in: FanIn = "sparse",
@@ -67,7 +67,9 @@ class SparseLinear(nn.Module):
         degrees: dict[str, Any] = {"density": density, "fan_in": fan_in, "fan_out": fan_out}
         _check_one(degrees | {"pattern": pattern})
         check_fan_in_rule(init_fan_in)
-        if pattern is None:
+        if pattern is not None:
+            pattern = as_pattern(pattern, block)
+        else:
             choice = {"family": family, "block": block, "seed": seed, **options}
             pattern = nearest(n_in, n_out, **degrees, **choice)
         if (pattern.n_in, pattern.n_out) != (n_in, n_out):
@@ -108,7 +110,7 @@ class SparseLinear(nn.Module):
         fan_in = row_fan_in(self, self.init_fan_in)
         bound = fan_in.clamp(min=1).rsqrt() * (fan_in > 0)
         with torch.no_grad():
-            self.weight.uniform_(-1, 1).mul_(bound[:, None, None, None])
+            self.weight.uniform_(-1, 1).mul_(per_weight_row(bound, self.pattern))
             clear_empty_slots_(self)
             if self.bias is not None:
                 self.bias.uniform_(-1, 1).mul_(bound.repeat_interleave(self.pattern.block[0]))
@@ -130,7 +132,7 @@ class SparseLinear(nn.Module):
         block = "" if (bo, bi) == (1, 1) else f", block={bo}x{bi}"
         return (
             f"{pattern.n_in}, {pattern.n_out}, density={pattern.density:.4g}, "
-            f"fan_in={pattern.fan_in}, family={pattern.spec['family']}{block}, "
+            f"fan_in={pattern.fan_in}, family={pattern.family}{block}, "
             f"bias={self.bias is not None}{', relu=True' * self.relu}"
         )
 
@@ -221,6 +223,12 @@ class SparseLinear(nn.Module):
         if reason is not None:
             error_msgs.append(f"{prefix.rstrip('.') or type(self).__name__}: {reason}")
             return
+        weight = state_dict.get(prefix + "weight")
+        if torch.is_tensor(weight) and weight.shape != self.weight.shape:
+            # saved before uneven patterns were compact
+            if weight.shape == self.pattern.padded.weight_shape:
+                weight = padded.from_padded(weight, self.pattern)
+                state_dict = {**state_dict, prefix + "weight": weight}
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
@@ -246,8 +254,17 @@ def row_fan_in(layer: SparseLinear, rule: FanIn) -> Tensor:
     return torch.from_numpy(pattern.counts * pattern.block[1]).to(weight)
 
 
+def per_weight_row(values: Tensor, pattern: Pattern) -> Tensor:
+    """Return one value per block row as factors of the weight: [weight rows, 1, 1, 1]."""
+    if pattern.compact:
+        values = values[torch.from_numpy(pattern.row_of).to(values.device).long()]
+    return values[:, None, None, None]
+
+
 def clear_empty_slots_(layer: SparseLinear) -> None:
     """Set the weights of slots without an edge to zero, in place."""
+    if layer.pattern.compact:
+        return
     filled = torch.from_numpy(layer.pattern.sources >= 0).to(layer.weight.device)
     with torch.no_grad():
         layer.weight.mul_(filled[:, :, None, None])
