@@ -20,7 +20,7 @@ constexpr int64_t kPaddedTenths = 13;
 // Offsets have 16 bits.
 constexpr int64_t kOffsets = 65536;
 // Starts of rows in base tiles that are kept per edge, at most.
-constexpr int64_t kStartsPerEdge = 4;
+constexpr int64_t kStartsPerEdge = 1;
 
 // Multiplications below which waking a second thread costs more than it brings.
 constexpr int64_t kSerialWork = 1 << 20;

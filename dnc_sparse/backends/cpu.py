@@ -259,9 +259,7 @@ def _backward(
 def _plan(pattern: Pattern):  # type: ignore[no-untyped-def]
     return pattern.plan(
         "cpu",
-        lambda: _module().Plan(
-            pattern.sources, pattern.columns, *pattern.block, starts(pattern)
-        ),
+        lambda: _module().Plan(pattern.sources, pattern.columns, *pattern.block, starts(pattern)),
     )
 
 

@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 
 from dnc_sparse.backends import cuda, measurements, planner, reference, triton
+from dnc_sparse.backends.padded import on_padded_rows
 from dnc_sparse.backends.planner import Decision, bucket, dtype_name, winner
 from dnc_sparse.backends.race import race
-from dnc_sparse.backends.padded import on_padded_rows
 from dnc_sparse.patterns import Pattern
 
 FUNCTIONS = ("forward", "grad_input", "grad_weight", "backward")

@@ -23,9 +23,9 @@ from torch import Tensor
 
 from dnc_sparse.backends import tiles
 from dnc_sparse.backends.compiled import packed, plain
+from dnc_sparse.backends.padded import on_padded_rows
 from dnc_sparse.backends.tile_model import cycles
 from dnc_sparse.backends.tiles import FunctionName, Gpu, Side, Tile
-from dnc_sparse.backends.padded import on_padded_rows
 from dnc_sparse.patterns import Pattern
 from dnc_sparse.patterns.banked import cyclic_rule
 

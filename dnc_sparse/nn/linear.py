@@ -29,7 +29,8 @@ class SparseLinear(nn.Module):
 
     Give one of `density` (rounded to the nearest that the shape allows, with a warning when that
     changes it by more than 10 %), `fan_in`, `fan_out` (both exact) or a `pattern`, which may also
-    be a mask [n_out, n_in] or a sparse matrix of scipy or torch; `family`, `block`, `seed` and any further `options` choose among patterns as in `patterns.nearest`.
+    be a mask [n_out, n_in] or a sparse matrix of scipy or torch; `family`, `block`, `seed` and any
+    further `options` choose among patterns as in `patterns.nearest`.
     `init_fan_in` says which fan-in sets the initial weights' spread: the edges a neuron really has
     ("sparse", the default) or n_in, the rule of the pre-defined sparsity papers ("dense").
     With `relu` negative outputs become zero, as by an `nn.ReLU` after the layer, in the same pass.
@@ -41,6 +42,7 @@ class SparseLinear(nn.Module):
     Raises ValueError when no pattern or more than one is asked for, or none exists.
     """
 
+    pattern: Pattern
     weight: nn.Parameter
     bias: nn.Parameter | None
 
@@ -224,11 +226,11 @@ class SparseLinear(nn.Module):
             error_msgs.append(f"{prefix.rstrip('.') or type(self).__name__}: {reason}")
             return
         weight = state_dict.get(prefix + "weight")
-        if torch.is_tensor(weight) and weight.shape != self.weight.shape:
-            # saved before uneven patterns were compact
-            if weight.shape == self.pattern.padded.weight_shape:
-                weight = padded.from_padded(weight, self.pattern)
-                state_dict = {**state_dict, prefix + "weight": weight}
+        before = self.pattern.padded.weight_shape if self.pattern.compact else None
+        if torch.is_tensor(weight) and weight.shape == before:
+            # saved before uneven rows were compact
+            weight = padded.from_padded(weight, self.pattern)
+            state_dict = {**state_dict, prefix + "weight": weight}
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )

@@ -107,9 +107,9 @@ def _extremes(cell: IntArray, cells: int, neurons: int) -> tuple[int, int]:
 def _own_banks(
     pattern: Pattern, banks: int | None, bank_map: BankMap | None
 ) -> tuple[int, BankMap]:
-    own = pattern.options.get("banks", default_banks(pattern.columns, pattern.slots, pattern.block[1]))
+    default = default_banks(pattern.columns, pattern.slots, pattern.block[1])
     return (
-        own if banks is None else banks,
+        pattern.options.get("banks", default) if banks is None else banks,
         pattern.options.get("bank_map", "blocked") if bank_map is None else bank_map,
     )
 

@@ -105,11 +105,6 @@ class Pattern(Tables):
             _plans={},
         )
 
-    if TYPE_CHECKING:
-        # not fields: what a copy with other edges must not take over
-        _record: Spec | None
-        _plans: dict[Any, Any]
-
     @cached_property
     def spec(self) -> Spec:
         """A JSON-able record that rebuilds the pattern."""
@@ -128,13 +123,10 @@ class Pattern(Tables):
         """What the family drew the pattern from, as in `spec`; nothing where none did."""
         return {} if self._record is None else self._record
 
-    @cached_property
+    @property
     def key(self) -> str:
         """Canonical JSON of `spec`: equal patterns of one family have equal keys."""
-        key = json.dumps(self.spec, sort_keys=True, separators=(",", ":"))
-        if not self._pad:
-            register(key, self)
-        return key
+        return _key(self)
 
     @cached_property
     def digest(self) -> str:
@@ -142,8 +134,8 @@ class Pattern(Tables):
         if not self.compact:
             return self.padded_digest
         digest = hashlib.sha256(f"{self.n_in},{self.n_out},{self.block},compact;".encode())
-        digest.update(np.ascontiguousarray(self.counts, dtype="<i4"))
-        digest.update(np.ascontiguousarray(self.indices, dtype="<i4"))
+        for numbers in (self.counts, self.indices):
+            digest.update(np.ascontiguousarray(numbers, dtype="<i4").tobytes())
         return digest.hexdigest()[:16]
 
     def has_digest(self, digest: str) -> bool:
@@ -212,6 +204,21 @@ class Pattern(Tables):
             f"Pattern({self.family}, {self.n_in} -> {self.n_out}, {self.n_edges} edges, "
             f"density {self.density:.4g}, fan_in {self.fan_in}, fan_out {self.fan_out}{block})"
         )
+
+
+def _key(pattern: Pattern) -> str:
+    key: str | None = pattern.__dict__.get("_key")
+    if key is None:
+        key = json.dumps(pattern.spec, sort_keys=True, separators=(",", ":"))
+        pattern.__dict__["_key"] = key
+        # a program knows the pattern whose weights it has
+        if not pattern._pad:
+            register(key, pattern)
+    return key
+
+
+# torch.compile takes the result as it is, instead of tracing how it is made
+_key._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def recorded(

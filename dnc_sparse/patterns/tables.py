@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dnc_sparse.patterns.edges import Edges, IndexArray, StartArray, frozen, padded_rows
 
-# rows are compact where padding would add more than a tenth to the weights, and so many numbers
+# rows are compact where padding would add more than a tenth to the slots, and so many of them
 MOST_PADDING = 0.1
-LEAST_PADDING = 256
+LEAST_PADDING = 512
 # numbers of a padded table that are made at a time for its digest
 DIGEST_CHUNK = 2**20
 
@@ -31,7 +31,9 @@ class Tables:
         block: tuple[int, int]
         indptr: StartArray
         indices: IndexArray
+        _record: dict[str, Any] | None
         _pad: bool
+        _plans: dict[Any, Any]
 
     @property
     def edges(self) -> Edges:
@@ -58,8 +60,8 @@ class Tables:
         """Whether each edge block has a row of weights to itself, as padding would waste memory."""
         blocks = len(self.indices)
         padding = self.rows * self.slots - blocks
-        worth = padding * self.block[0] * self.block[1] >= LEAST_PADDING
-        return worth and padding > MOST_PADDING * blocks and not self._pad
+        worth = padding >= LEAST_PADDING and padding > MOST_PADDING * blocks
+        return worth and not self._pad
 
     @cached_property
     def weight_shape(self) -> tuple[int, int, int, int]:
@@ -171,7 +173,7 @@ class Tables:
         step = max(1, DIGEST_CHUNK // max(self.slots, 1))
         for row in range(0, self.rows, step):
             part = padded_rows(self.edges, self.slots, row, min(row + step, self.rows))
-            digest.update(np.ascontiguousarray(part, dtype="<i4"))
+            digest.update(np.ascontiguousarray(part, dtype="<i4").tobytes())
         return digest.hexdigest()[:16]
 
     @cached_property

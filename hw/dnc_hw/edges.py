@@ -65,9 +65,9 @@ class EdgeOrder:
         if (np.diff(self.right) < 0).any():
             raise ValueError("edges must come in the order of their right neurons")
         sorted_left = self.left[np.lexsort((self.left, self.right))]
-        same_edges = np.array_equal(
-            np.sort(self.right), self.pattern.edge_rows
-        ) and np.array_equal(sorted_left, self.pattern.indices)
+        same_edges = np.array_equal(np.sort(self.right), self.pattern.edge_rows) and np.array_equal(
+            sorted_left, self.pattern.indices
+        )
         if not same_edges:
             raise ValueError(f"the edges listed are not those of {self.pattern!r}")
 
@@ -121,10 +121,11 @@ def order_of(pattern: Pattern, lanes: int) -> EdgeOrder:
     Raises ValueError for lanes other than the pattern's banks, and as `EdgeOrder`.
     """
     if pattern.family in ("clash_free", "cyclic"):
-        if pattern.options["banks"] != lanes:
+        banks = pattern.options["banks"]
+        if banks != lanes:
             raise ValueError(
-                f"{pattern!r} has {pattern.options['banks']} banks, which cannot serve {lanes} lanes; "
-                f"take {pattern.options['banks']} lanes or draw it with banks={lanes}"
+                f"{pattern!r} has {banks} banks, which cannot serve {lanes} lanes; "
+                f"take {banks} lanes or draw it with banks={lanes}"
             )
         left = access_schedule(pattern).left.reshape(-1).astype(np.int64)
         right = np.arange(len(left)) // pattern.slots
