@@ -70,6 +70,11 @@ class SparseLinear(nn.Module):
         _check_one(degrees | {"pattern": pattern})
         check_fan_in_rule(init_fan_in)
         if pattern is not None:
+            if options:
+                raise TypeError(
+                    f"a layer with pattern= takes no {', '.join(options)}, which would choose one; "
+                    f"leave them out, or the pattern"
+                )
             pattern = as_pattern(pattern, block)
         else:
             choice = {"family": family, "block": block, "seed": seed, **options}

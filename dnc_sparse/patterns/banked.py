@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from dnc_sparse.patterns.feasible import Block, exact_slots
 from dnc_sparse.patterns.interleave import BANK_MAPS, BankMap, Grid, IntArray, draw, read_order
-from dnc_sparse.patterns.pattern import Pattern, as_block, family, recorded
+from dnc_sparse.patterns.pattern import Pattern, recorded
+from dnc_sparse.patterns.registry import family
 from dnc_sparse.patterns.rng import Rng
+from dnc_sparse.patterns.sizes import as_block
 
 MIN_BANK_NEURONS = 32
 

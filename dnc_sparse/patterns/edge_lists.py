@@ -117,6 +117,10 @@ def _size(name: str, list_name: str, neurons: Index, size: int | None) -> int:
     if size is None:
         if not len(neurons):
             raise ValueError(f"no edges tell no sizes; give {name}")
+        if neurons.min() < 0:
+            raise ValueError(
+                f"{list_name} must be positions of neurons, from 0, got {neurons.min()}"
+            )
         size = int(neurons.max()) + 1
     size = whole(name, size)
     if len(neurons) and (neurons.min() < 0 or neurons.max() >= size):

@@ -30,7 +30,6 @@ def encode_edges(edges: Edges, columns: int) -> str:
     if len(edges.indices) >= BITS_FROM * rows * columns:
         adjacency = np.zeros((rows, columns), dtype=bool)
         adjacency[np.repeat(np.arange(rows), np.diff(edges.indptr)), edges.indices] = True
-        # random bits hardly shrink, at any level
         return _text(np.packbits(adjacency).tobytes())
     counts = np.diff(edges.indptr)
     gaps = np.diff(edges.indices, prepend=0)
@@ -67,4 +66,5 @@ def decode_edges(data: str, rows: int, columns: int) -> Edges:
 
 
 def _text(content: bytes) -> str:
-    return base64.b64encode(zlib.compress(content, 6)).decode()
+    # higher levels take 3 to 15 times as long for 2 % less
+    return base64.b64encode(zlib.compress(content, 1)).decode()

@@ -28,7 +28,8 @@ _ALIVE: WeakValueDictionary[str, Pattern] = WeakValueDictionary()
 def family(build: Callable[P, Pattern]) -> Callable[P, Pattern]:
     """Make a function known to `Pattern.from_spec` under its own name.
 
-    Its sizes, degrees, banks and seed may be integers of any type (numpy's too): it gets int.
+    Its sizes, degrees, banks and seed may be integers of any type (numpy's too): it gets int. What
+    does not fit in memory is a RuntimeError that says how much was asked for.
     """
     signature = inspect.signature(build)
 
@@ -41,7 +42,14 @@ def family(build: Callable[P, Pattern]) -> Callable[P, Pattern]:
             value = given.arguments[name]
             if value is not None or signature.parameters[name].default is not None:
                 given.arguments[name] = whole(name, value)
-        return build(*given.args, **given.kwargs)
+        try:
+            return build(*given.args, **given.kwargs)
+        except MemoryError as error:
+            sizes = " -> ".join(str(given.arguments[side]) for side in ("n_in", "n_out"))
+            raise RuntimeError(
+                f"a {build.__name__} pattern {sizes} cannot be drawn in the memory of this machine "
+                f"({error}); choose a lower density or a larger block"
+            ) from error
 
     _FAMILIES[build.__name__] = drawn
     return drawn
