@@ -17,7 +17,7 @@ from dnc_sparse.patterns.edges import Edges, IndexArray, StartArray, frozen, pad
 
 # rows are compact where padding would add more than a tenth to the slots, and so many of them
 MOST_PADDING = 0.1
-LEAST_PADDING = 512
+LEAST_PADDING = 2048
 # numbers of a padded table that are made at a time for its digest
 DIGEST_CHUNK = 2**20
 
