@@ -329,7 +329,8 @@ def test_copies_and_records() -> None:
         assert again.pattern.digest == pattern.digest, name
         assert torch.equal(again.weight, layer.weight), name
         assert torch.equal(copy.deepcopy(layer).weight, layer.weight), name
-        assert pattern == pattern.padded and hash(pattern) == hash(pattern.padded), name
+        assert pattern == pattern.padded, name
+        assert hash(pattern) == hash(pattern.padded), name
         assert Pattern.from_key(pattern.key) is pattern, name
         assert Pattern.from_key(pattern.padded.key) is pattern, name
 
