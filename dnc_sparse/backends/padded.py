@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from dnc_sparse.patterns import Pattern
+from dnc_sparse.patterns.sizes import MAX_INDEX
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,7 +46,7 @@ def on_padded_rows(function: Callable[P, T]) -> Callable[P, T]:
     """Let a backend's function that counts on padded rows serve compact patterns too.
 
     Weights are padded on the way in and their gradients stripped on the way out, which takes the
-    memory of the padded ones for that long.
+    memory of the padded ones for that long. Raises RuntimeError where int32 cannot number those.
     """
     names = list(signature(function).parameters)
     at = names.index("pattern")
@@ -55,6 +56,12 @@ def on_padded_rows(function: Callable[P, T]) -> Callable[P, T]:
         pattern: Any = args[at] if at < len(args) else kwargs["pattern"]
         if not pattern.compact:
             return function(*args, **kwargs)
+        if pattern.rows * pattern.slots > MAX_INDEX:
+            raise RuntimeError(
+                f"{pattern!r} has rows so uneven that {pattern.rows * pattern.slots:,} slots would "
+                f"pad them, more than int32 numbers ({MAX_INDEX:,}), and this backend counts on "
+                f"padded rows; run it on the CPU, or split its longest rows over several layers"
+            )
         values: dict[str, Any] = {**dict(zip(names, args, strict=False)), **kwargs}
         values["pattern"] = pattern.padded
         if "weight" in values:

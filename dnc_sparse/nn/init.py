@@ -12,7 +12,6 @@ from dnc_sparse.nn.linear import (
     SparseLinear,
     check_fan_in_rule,
     clear_empty_slots_,
-    per_weight_row,
     row_fan_in,
 )
 
@@ -44,7 +43,7 @@ def he_normal_(
         with torch.no_grad():
             if isinstance(layer, SparseLinear):
                 std = (2 / row_fan_in(layer, fan_in).clamp(min=1)).sqrt() / _TRUNCATED_STD
-                layer.weight.mul_(per_weight_row(std, layer.pattern))
+                layer.weight.mul_(std[:, None, None, None])
                 clear_empty_slots_(layer)
             else:
                 layer.weight.mul_(math.sqrt(2 / layer.in_features) / _TRUNCATED_STD)

@@ -114,12 +114,12 @@ class SparseLinear(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw weight and bias uniformly within 1 / sqrt(fan_in), as `nn.Linear` does."""
-        fan_in = row_fan_in(self, self.init_fan_in)
-        bound = fan_in.clamp(min=1).rsqrt() * (fan_in > 0)
+        bound = _bound(row_fan_in(self, self.init_fan_in))
         with torch.no_grad():
-            self.weight.uniform_(-1, 1).mul_(per_weight_row(bound, self.pattern))
+            self.weight.uniform_(-1, 1).mul_(bound[:, None, None, None])
             clear_empty_slots_(self)
             if self.bias is not None:
+                bound = _bound(block_row_fan_in(self, self.init_fan_in))
                 self.bias.uniform_(-1, 1).mul_(bound.repeat_interleave(self.pattern.block[0]))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -254,18 +254,23 @@ class SparseLinear(nn.Module):
 
 
 def row_fan_in(layer: SparseLinear, rule: FanIn) -> Tensor:
-    """Return the fan-in that scales each block row's initial weights: [rows]."""
+    """Return the fan-in that scales the initial weights of each row of the weight tensor."""
+    fan_in = block_row_fan_in(layer, rule)
+    if not layer.pattern.compact:
+        return fan_in
+    return fan_in[torch.from_numpy(layer.pattern.row_of).to(fan_in.device).long()]
+
+
+def block_row_fan_in(layer: SparseLinear, rule: FanIn) -> Tensor:
+    """Return the fan-in that scales the initial bias of each block row: [rows]."""
     pattern, weight = layer.pattern, layer.weight
     if rule == "dense":
         return weight.new_full((pattern.rows,), pattern.n_in)
     return torch.from_numpy(pattern.counts * pattern.block[1]).to(weight)
 
 
-def per_weight_row(values: Tensor, pattern: Pattern) -> Tensor:
-    """Return one value per block row as factors of the weight: [weight rows, 1, 1, 1]."""
-    if pattern.compact:
-        values = values[torch.from_numpy(pattern.row_of).to(values.device).long()]
-    return values[:, None, None, None]
+def _bound(fan_in: Tensor) -> Tensor:
+    return fan_in.clamp(min=1).rsqrt() * (fan_in > 0)
 
 
 def clear_empty_slots_(layer: SparseLinear) -> None:

@@ -22,7 +22,7 @@ from support import (
 from torch import Tensor
 
 from dnc_sparse import backends, ops
-from dnc_sparse.backends import cpu, padded, planner, reference
+from dnc_sparse.backends import cpu, cuda, padded, planner, reference, triton
 from dnc_sparse.backends.explanation import explain
 from dnc_sparse.nn import SparseLinear
 from dnc_sparse.nn.init import he_normal_
@@ -240,6 +240,22 @@ def test_backends_that_count_on_padded_rows_get_them() -> None:
     both = backward(case.grad_y, case.x, case.weight, pattern, True)
     assert torch.equal(both[1], expected["backward, grad_weight"])
     assert all(not each.compact and each == pattern for each in asked)
+
+
+def test_rows_too_uneven_to_be_padded_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(padded, "MAX_INDEX", 1000)
+    pattern = PATTERNS["heavy tail"]
+    case = small_integers(pattern, 2, torch.float32)
+    message = (
+        r"^Pattern\(edges, 150 -> 200, .*\) has rows so uneven that 30,000 slots would pad them, "
+        r"more than int32 numbers \(1,000\), and this backend counts on padded rows; run it on the "
+    )
+    for call in (
+        lambda: triton.forward(case.x, case.weight, None, pattern),
+        lambda: cuda.grad_weight(case.grad_y, case.x, pattern),
+    ):
+        with pytest.raises(RuntimeError, match=message):
+            call()
 
 
 @pytest.mark.parametrize("relu", [False, True])
