@@ -1,8 +1,10 @@
 // dnc_sparse._cpu: plans and instruction sets for Python; tensors come as addresses and strides.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -16,6 +18,7 @@ namespace py = pybind11;
 namespace {
 
 using IndexArray = py::array_t<int32_t, py::array::c_style>;
+using StartArray = py::array_t<int64_t, py::array::c_style>;
 
 dnc::Matrix matrix(uintptr_t address, int64_t batch_stride, int64_t feature_stride) {
   return {reinterpret_cast<void*>(address), batch_stride, feature_stride};
@@ -29,27 +32,27 @@ const dnc::Kernels& kernels_at(int isa) {
   return *dnc::kInstructionSets[isa].kernels;
 }
 
-std::unique_ptr<dnc::Plan> make_plan(const IndexArray& sources, int64_t columns, int64_t row_block,
-                                     int64_t column_block) {
-  return std::make_unique<dnc::Plan>(sources.data(), sources.shape(0), sources.shape(1), columns,
-                                     row_block, column_block);
+// Padded rows [rows, slots], or compact ones, one after another, with where each begins.
+dnc::Edges edges(const IndexArray& sources, const std::optional<StartArray>& starts) {
+  if (!starts) return {sources.data(), sources.shape(0), sources.shape(1)};
+  return {sources.data(), starts->shape(0) - 1, 0, starts->data()};
 }
 
-dnc::Places places(const IndexArray& sources, int64_t columns, int64_t row_block,
-                   int64_t column_block, int64_t item_bytes) {
-  return {sources.data(), sources.shape(0), sources.shape(1), columns,
-          row_block,      column_block,     item_bytes};
+std::unique_ptr<dnc::Plan> make_plan(const IndexArray& sources, int64_t columns, int64_t row_block,
+                                     int64_t column_block,
+                                     const std::optional<StartArray>& starts) {
+  return std::make_unique<dnc::Plan>(edges(sources, starts), columns, row_block, column_block);
 }
 
 std::unique_ptr<dnc::Masks> make_masks(const IndexArray& sources, int64_t columns,
-                                       int64_t row_block, int64_t column_block) {
+                                       int64_t row_block, int64_t column_block,
+                                       const std::optional<StartArray>& starts) {
   if (!dnc::Masks::serves(row_block, column_block)) {
     throw std::invalid_argument("blocks of " + std::to_string(row_block) + " x " +
                                 std::to_string(column_block) +
                                 " would straddle masks of 32 columns");
   }
-  return std::make_unique<dnc::Masks>(sources.data(), sources.shape(0), sources.shape(1), columns,
-                                      row_block, column_block);
+  return std::make_unique<dnc::Masks>(edges(sources, starts), columns, row_block, column_block);
 }
 
 // The kernels for AMX, or why there are none.
@@ -87,17 +90,21 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
   m.def("instruction_sets", &instruction_sets);
   m.def("flush_denormals", &dnc::flush_denormals, py::call_guard<py::gil_scoped_release>());
   m.def("scatter",
-        [](const IndexArray& sources, int64_t columns, int64_t row_block, int64_t column_block,
-           int64_t item_bytes, uintptr_t weight, uintptr_t dense, int threads) {
-          const dnc::Places where = places(sources, columns, row_block, column_block, item_bytes);
+        [](const IndexArray& sources, const std::optional<StartArray>& starts, int64_t columns,
+           int64_t row_block, int64_t column_block, int64_t item_bytes, uintptr_t weight, uintptr_t dense,
+           int threads) {
+          const dnc::Places where{edges(sources, starts), columns, row_block, column_block,
+                                  item_bytes};
           py::gil_scoped_release release;
           dnc::scatter(where, reinterpret_cast<const void*>(weight), reinterpret_cast<void*>(dense),
                        threads);
         });
   m.def("gather",
-        [](const IndexArray& sources, int64_t columns, int64_t row_block, int64_t column_block,
-           int64_t item_bytes, uintptr_t dense, uintptr_t weight, int threads) {
-          const dnc::Places where = places(sources, columns, row_block, column_block, item_bytes);
+        [](const IndexArray& sources, const std::optional<StartArray>& starts, int64_t columns,
+           int64_t row_block, int64_t column_block, int64_t item_bytes, uintptr_t dense, uintptr_t weight,
+           int threads) {
+          const dnc::Places where{edges(sources, starts), columns, row_block, column_block,
+                                  item_bytes};
           py::gil_scoped_release release;
           dnc::gather(where, reinterpret_cast<const void*>(dense), reinterpret_cast<void*>(weight),
                       threads);
@@ -105,7 +112,7 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
 
   py::class_<dnc::Plan>(m, "Plan")
       .def(py::init(&make_plan), py::arg("sources"), py::arg("columns"), py::arg("row_block"),
-           py::arg("column_block"))
+           py::arg("column_block"), py::arg("starts") = py::none())
       .def("forward",
            [](const dnc::Plan& plan, int isa, dnc::DType dtype, uintptr_t x, int64_t x_batch,
               int64_t x_feature, uintptr_t weight, uintptr_t bias, bool relu, uintptr_t y,
@@ -155,7 +162,7 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
   m.def("vbmi2_unavailable", &dnc::vbmi2_unavailable);
   py::class_<dnc::Masks>(m, "Masks")
       .def(py::init(&make_masks), py::arg("sources"), py::arg("columns"), py::arg("row_block"),
-           py::arg("column_block"))
+           py::arg("column_block"), py::arg("starts") = py::none())
       .def_static("serves", &dnc::Masks::serves)
       .def("scatter",
            [](const dnc::Masks& masks, int64_t item_bytes, uintptr_t weight, uintptr_t dense,

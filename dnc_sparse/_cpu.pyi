@@ -12,6 +12,7 @@ def instruction_sets() -> list[tuple[str, str | None]]: ...
 def flush_denormals(flush: bool, threads: int, /) -> bool: ...
 def scatter(
     sources: NDArray[np.int32],
+    starts: NDArray[np.int64] | None,
     columns: int,
     row_block: int,
     column_block: int,
@@ -23,6 +24,7 @@ def scatter(
 ) -> None: ...
 def gather(
     sources: NDArray[np.int32],
+    starts: NDArray[np.int64] | None,
     columns: int,
     row_block: int,
     column_block: int,
@@ -40,6 +42,7 @@ class Plan:
         columns: int,
         row_block: int,
         column_block: int,
+        starts: NDArray[np.int64] | None = None,
     ) -> None: ...
     def forward(
         self,
@@ -122,6 +125,7 @@ class Masks:
         columns: int,
         row_block: int,
         column_block: int,
+        starts: NDArray[np.int64] | None = None,
     ) -> None: ...
     @staticmethod
     def serves(row_block: int, column_block: int, /) -> bool: ...

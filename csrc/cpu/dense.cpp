@@ -35,15 +35,16 @@ template <bool scatters, int64_t fixed>
 void move_lines(const Places& p, char* weight, char* dense, int threads) {
   const int64_t bytes = fixed ? fixed : p.column_block * p.item_bytes;
   const int64_t width = p.columns * bytes;
-  if (p.rows * p.row_block * width < kSerialBytes) threads = 1;
+  if (p.edges.rows * p.row_block * width < kSerialBytes) threads = 1;
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-  for (int64_t neuron = 0; neuron < p.rows * p.row_block; neuron++) {
+  for (int64_t neuron = 0; neuron < p.edges.rows * p.row_block; neuron++) {
     const int64_t row = neuron / p.row_block, stride = p.row_block * bytes;
-    const int32_t* source = p.sources + row * p.slots;
-    char* line = weight + row * p.slots * stride + neuron % p.row_block * bytes;
+    const int64_t first = p.edges.first(row), slots = p.edges.last(row) - first;
+    const int32_t* source = p.edges.sources + first;
+    char* line = weight + first * stride + neuron % p.row_block * bytes;
     char* place = dense + neuron * width;
     if (scatters) std::memset(place, 0, size_t(width));
-    for (int64_t slot = 0; slot < p.slots; slot++, line += stride) {
+    for (int64_t slot = 0; slot < slots; slot++, line += stride) {
       if (source[slot] < 0) {
         if (!scatters) std::memset(line, 0, size_t(bytes));
       } else if (scatters) {
@@ -79,8 +80,8 @@ void scatter(const Places& places, const void* weight, void* dense, int threads)
   // weights are only read in this direction
   char* from = const_cast<char*>(static_cast<const char*>(weight));
   char* to = static_cast<char*>(dense);
-  prefer_huge_pages(to, places.rows * places.row_block * places.columns * places.column_block *
-                            places.item_bytes);
+  prefer_huge_pages(to, places.edges.rows * places.row_block * places.columns *
+                            places.column_block * places.item_bytes);
   move<true>(places, from, to, threads);
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "edges.h"
 #include "masked.h"
 
 namespace dnc {
@@ -11,11 +12,11 @@ namespace dnc {
 // Where the edges of a junction lie in a dense [rows * row_block, columns * column_block] matrix of
 // numbers of `item_bytes`.
 struct Places {
-  const int32_t* sources;  // [rows, slots]: the block column of each slot, -1 where it is empty
-  int64_t rows, slots, columns, row_block, column_block, item_bytes;
+  Edges edges;
+  int64_t columns, row_block, column_block, item_bytes;
 };
 
-// Write weights [rows, slots, row_block, column_block] into a dense matrix, zeros elsewhere.
+// Write weights [edges, row_block, column_block] into a dense matrix, zeros elsewhere.
 void scatter(const Places& places, const void* weight, void* dense, int threads);
 // Read them out of one, zeros into empty slots.
 void gather(const Places& places, const void* dense, void* weight, int threads);

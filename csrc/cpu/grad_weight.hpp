@@ -253,7 +253,7 @@ void grad_weight(const Direction& d, const Matrix& grad_y, const Matrix& x, void
   const Tiling tiling(d, round_up(smaller(shape, batch ? batch : 1), vector),
                       tile_bytes(d) / int64_t(sizeof(Cell)));
   const int64_t outputs = d.rows * d.row_block;
-  const int64_t cells = d.rows * d.slots * d.row_block * d.column_block;
+  const int64_t cells = d.size * d.row_block * d.column_block;
   const int64_t tile_samples = tiling.samples;
   const int64_t panel_size = round_up(smaller(batch ? batch : 1, kGradPanel), tile_samples);
   static thread_local Scratch scratch;
@@ -271,7 +271,9 @@ void grad_weight(const Direction& d, const Matrix& grad_y, const Matrix& x, void
   // a thread stays with as many rows as have their grad_y in L2, over all tiles of columns
   const int64_t l2_rows = kGradBytes / (d.row_block * panel_size * int64_t(sizeof(Cell)));
   const int64_t row_chunk = round_up(
-      smaller(l2_rows ? l2_rows : 1, divide_up(d.rows, divide_up(threads, tiling.count))), 16);
+      smaller(larger(larger(l2_rows, 1), rows_worth_packing(d)),
+              divide_up(d.rows, divide_up(threads, tiling.count))),
+      16);
   const int64_t row_chunks = divide_up(d.rows, row_chunk);
   for (int64_t start = 0; start < batch; start += panel_size) {
     const int64_t samples = smaller(panel_size, batch - start);

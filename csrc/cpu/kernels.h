@@ -12,7 +12,7 @@ namespace dnc {
 // Samples whose packed right-hand gradients are held at once.
 constexpr int64_t kGradPanel = 256;
 
-// Tiles are of at most this many base tiles.
+// Tiles are of at most this many base tiles, a power of two.
 constexpr int64_t kMostBases = 64;
 
 enum class DType { float32, float64, bfloat16 };
@@ -25,18 +25,22 @@ struct Matrix {
 };
 
 // The edges of a junction, seen in one direction. Columns are cut into base tiles; the tiles that
-// a kernel packs are 1, 2, 4... of them, so that one table serves every shape.
+// a kernel packs are 1, 2, 4... of them, so that one table serves every shape. Where rows are
+// compact, one after another, `slots` and `weight_slots` are 0 and `start` counts from the first
+// row's first slot: row * slots + start is right for all.
 struct Direction {
   int64_t rows;
   int64_t columns;
-  int64_t slots;           // block slots per row, padding included
-  int64_t weight_slots;    // from one row's weights to the next's, at least slots
+  int64_t size;            // block slots of all rows, padding included
+  int64_t slots;           // block slots per row, padding included; 0 in compact rows
+  int64_t weight_slots;    // from one row's weights to the next's, at least slots; 0 as well
   int64_t row_block;       // neurons per block row
   int64_t column_block;    // neurons per block column
   int64_t base;            // block columns per base tile
+  int64_t most_bases;      // base tiles per tile, a power of two
   int64_t per_base;        // slots of every row in every base tile, 0 where they differ
   int64_t segment;         // a multiple of every tile; offsets count from its last multiple
-  const uint16_t* offset;  // column modulo segment: [rows, slots]
+  const uint16_t* offset;  // column modulo segment: [size]
   const int32_t* start;  // first slot of a row in a base tile: [bases + 1, rows]; null if per_base
 };
 

@@ -9,26 +9,29 @@
 
 namespace dnc {
 
-Masks::Masks(const int32_t* sources, int64_t rows, int64_t slots, int64_t columns,
-             int64_t row_block, int64_t column_block)
-    : rows_(rows),
-      slots_(slots),
+Masks::Masks(const Edges& edges, int64_t columns, int64_t row_block, int64_t column_block)
+    : rows_(edges.rows),
+      slots_(edges.slots),
+      size_(edges.size()),
       inputs_(columns * column_block),
       row_block_(row_block),
       column_block_(column_block),
       masks_(size_t(mask_columns() * mask_rows())) {
   // a run needs the bit of its first neuron only
   const int64_t bits = by_runs() ? 1 : column_block;
-  for (int64_t at = 0; at < rows * slots; at++) {
-    if (sources[at] < 0) {
-      empty_slots_ = true;
-      continue;
-    }
-    for (int64_t bit = 0; bit < bits; bit++) {
-      const int64_t input = sources[at] * column_block + bit;
-      uint32_t* masks = masks_.data() + input / kMaskColumns * mask_rows();
-      for (int64_t r = 0; r < row_block; r++) {
-        masks[at / slots * row_block + r] |= 1u << input % kMaskColumns;
+  if (edges.compact()) starts_.assign(edges.starts, edges.starts + rows_);
+  for (int64_t row = 0; row < rows_; row++) {
+    for (int64_t at = edges.first(row); at < edges.last(row); at++) {
+      if (edges.sources[at] < 0) {
+        empty_slots_ = true;
+        continue;
+      }
+      for (int64_t bit = 0; bit < bits; bit++) {
+        const int64_t input = edges.sources[at] * column_block + bit;
+        uint32_t* masks = masks_.data() + input / kMaskColumns * mask_rows();
+        for (int64_t r = 0; r < row_block; r++) {
+          masks[row * row_block + r] |= 1u << input % kMaskColumns;
+        }
       }
     }
   }
@@ -37,7 +40,8 @@ Masks::Masks(const int32_t* sources, int64_t rows, int64_t slots, int64_t column
 int64_t Masks::first_weight(int64_t output) const {
   output = std::min(output, outputs() - 1);
   const int64_t row = output / row_block_, neuron = output % row_block_;
-  return (row * slots_ * row_block_ + neuron) * column_block_;
+  const int64_t first = starts_.empty() ? row * slots_ : starts_[size_t(row)];
+  return (first * row_block_ + neuron) * column_block_;
 }
 
 #ifdef DNC_AMX

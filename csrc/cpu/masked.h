@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "edges.h"
 #include "kernels.h"
 
 namespace dnc {
@@ -15,9 +16,7 @@ constexpr int64_t kMaskColumns = 32;
 // Where a junction's edges are, as bits, and where their weights are.
 class Masks {
  public:
-  // sources: [rows, slots], ascending in each row, -1 past its count.
-  Masks(const int32_t* sources, int64_t rows, int64_t slots, int64_t columns, int64_t row_block,
-        int64_t column_block);
+  Masks(const Edges& edges, int64_t columns, int64_t row_block, int64_t column_block);
 
   // Whether weights of such blocks can be spread: those of a right neuron lie side by side, or its
   // blocks do not straddle masks.
@@ -40,11 +39,12 @@ class Masks {
   int64_t step() const { return by_runs() ? row_block_ * column_block_ : 1; }
   // where a right neuron's weights begin; those past the last one begin where it does
   int64_t first_weight(int64_t output) const;
-  int64_t weights() const { return rows_ * slots_ * row_block_ * column_block_; }
+  int64_t weights() const { return size_ * row_block_ * column_block_; }
   bool has_empty_slots() const { return empty_slots_; }
 
  private:
-  int64_t rows_, slots_, inputs_, row_block_, column_block_;
+  int64_t rows_, slots_, size_, inputs_, row_block_, column_block_;
+  std::vector<int64_t> starts_;  // of compact rows
   bool empty_slots_ = false;
   std::vector<uint32_t> masks_;
 };

@@ -16,8 +16,14 @@ constexpr int64_t kSumsBytes = 262144;
 constexpr int64_t kGradBytes = 524288;
 
 DNC_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+DNC_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 DNC_INLINE int64_t round_up(int64_t a, int64_t step) { return (a + step - 1) / step * step; }
 DNC_INLINE int64_t divide_up(int64_t a, int64_t step) { return (a + step - 1) / step; }
+
+// Rows below which packing the columns they read would cost more than a quarter of their products.
+inline int64_t rows_worth_packing(const Direction& d) {
+  return d.size ? 4 * d.columns * d.rows / (d.size * d.row_block) : 1;
+}
 
 // Outputs of a block share what they read, so its tile may come from L2, where fewer and wider
 // tiles touch the sums less often.
@@ -25,7 +31,7 @@ inline int64_t tile_bytes(const Direction& d) {
   return d.row_block > 1 ? 8 * kTileBytes : kTileBytes;
 }
 
-// The first slot of a row in a base tile, counted from the row's first.
+// The first slot of a row in a base tile, counted from the row's first (compact: the first row's).
 DNC_INLINE int64_t slot_at(const Direction& d, int64_t base, int64_t row) {
   return d.per_base ? base * d.per_base : d.start[base * d.rows + row];
 }
@@ -39,7 +45,7 @@ struct Tiling {
 
   // As many base tiles as make `cells` cells, at least one.
   Tiling(const Direction& d, int64_t samples, int64_t cells) : samples(samples), bases(1) {
-    while (bases < kMostBases && 2 * bases * d.base * d.column_block * samples <= cells) bases *= 2;
+    while (bases < d.most_bases && 2 * bases * d.base * d.column_block * samples <= cells) bases *= 2;
     width = bases * d.base;
     count = divide_up(d.columns, width);
   }

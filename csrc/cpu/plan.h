@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "edges.h"
 #include "kernels.h"
 
 namespace dnc {
@@ -11,10 +12,10 @@ namespace dnc {
 // A Direction that owns its tables.
 class Table {
  public:
-  // sources: [rows, slots], ascending in each row, -1 past its count. The base tile is the smallest
-  // of at least 32 neurons in which every row has equally many slots, where there is one.
-  Table(const int32_t* sources, int64_t rows, int64_t slots, int64_t columns, int64_t row_block,
-        int64_t column_block, int64_t weight_slots);
+  // The base tile is the smallest of at least 32 neurons in which every row has equally many slots,
+  // where there is one. Padded rows have their weights `weight_slots` apart.
+  Table(const Edges& edges, int64_t columns, int64_t row_block, int64_t column_block,
+        int64_t weight_slots);
 
   const Direction& direction() const { return direction_; }
 
@@ -28,9 +29,7 @@ class Table {
 // choice to the plan.
 class Plan {
  public:
-  // sources as in Table: [rows, slots].
-  Plan(const int32_t* sources, int64_t rows, int64_t slots, int64_t columns, int64_t row_block,
-       int64_t column_block);
+  Plan(const Edges& edges, int64_t columns, int64_t row_block, int64_t column_block);
 
   void forward(const Kernels& kernels, DType dtype, const Matrix& x, const void* weight,
                const Finish& finish, const Matrix& y, int64_t batch, int64_t shape,
@@ -49,24 +48,31 @@ class Plan {
  private:
   template <class T>
   const void* transposed(const void* weight, int threads) const;
+  template <class T>
+  void gather_transposed(const T* from, T* result, int threads) const;
   const void* products(const Kernels& kernels, DType dtype, const void* weight, int threads) const;
   int useful_threads(int64_t batch, int threads) const;
 
-  // The transposed pattern: right block rows of each column's edges, ascending, -1 past its count;
-  // and which of its column's edges an edge is.
+  // The transposed pattern: right block rows of each column's edges, padded or compact. Where each
+  // edge's weight is found: padded, which of its column's edges an edge is; compact, the edges of
+  // the forward direction in the order of the backward one.
   struct Transposed {
-    Transposed(const int32_t* sources, int64_t rows, int64_t slots, int64_t columns);
-    int64_t slots;
+    Transposed(const Edges& edges, int64_t columns);
+    Edges edges() const;
+    int64_t columns, slots;
+    std::vector<int64_t> starts;
     std::vector<int32_t> sources;
     std::vector<uint16_t> places;
+    std::vector<int32_t> origins;
   };
-  Plan(const int32_t* sources, int64_t rows, int64_t slots, int64_t columns, int64_t row_block,
-       int64_t column_block, Transposed&& transposed);
+  Plan(const Edges& edges, int64_t columns, int64_t row_block, int64_t column_block,
+       Transposed&& transposed);
 
   int64_t edges_;
   Table forward_;
   Table backward_;
   std::vector<uint16_t> places_;
+  std::vector<int32_t> origins_;
 };
 
 }  // namespace dnc

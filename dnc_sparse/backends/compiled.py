@@ -8,6 +8,7 @@ from types import ModuleType
 from torch import Tensor
 
 from dnc_sparse.patterns import Pattern
+from dnc_sparse.patterns.edges import StartArray
 
 
 def load(name: str) -> ModuleType | None:
@@ -25,9 +26,14 @@ def masks(pattern: Pattern):  # type: ignore[no-untyped-def]
     return pattern.plan(
         "masks",
         lambda: import_module("dnc_sparse._cpu").Masks(
-            pattern.sources, pattern.columns, *pattern.block
+            pattern.sources, pattern.columns, *pattern.block, starts(pattern)
         ),
     )
+
+
+def starts(pattern: Pattern) -> StartArray | None:
+    """Return where each row's slots begin where rows are compact, None where they are padded."""
+    return pattern.indptr if pattern.compact else None
 
 
 def plain(tensor: Tensor) -> Tensor:

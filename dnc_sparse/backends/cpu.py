@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dnc_sparse.backends import amx, dense, planner
-from dnc_sparse.backends.compiled import load, packed, plain
+from dnc_sparse.backends.compiled import load, packed, plain, starts
 from dnc_sparse.backends.planner import AMX, DENSE, Function, Method
 from dnc_sparse.patterns import Pattern
 
@@ -258,7 +258,8 @@ def _backward(
 
 def _plan(pattern: Pattern):  # type: ignore[no-untyped-def]
     return pattern.plan(
-        "cpu", lambda: _module().Plan(pattern.sources, pattern.columns, *pattern.block)
+        "cpu",
+        lambda: _module().Plan(pattern.sources, pattern.columns, *pattern.block, starts(pattern)),
     )
 
 

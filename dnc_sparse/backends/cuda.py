@@ -20,6 +20,7 @@ from dnc_sparse.backends.compiled import plain
 from dnc_sparse.backends.cuda_few import FewTable
 from dnc_sparse.backends.cuda_module import DTYPES, aligned
 from dnc_sparse.backends.cuda_tables import QUAD, Direction, Table, build
+from dnc_sparse.backends.padded import on_padded_rows
 from dnc_sparse.patterns import Pattern
 
 OLDEST = 80
@@ -65,6 +66,7 @@ def _no_gpu() -> str | None:
     return None
 
 
+@on_padded_rows
 def forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern, relu: bool = False
 ) -> Tensor:
@@ -77,6 +79,7 @@ def forward(
     return _multiply("forward", _transposed(x), len(x), weight, bias, pattern, relu)
 
 
+@on_padded_rows
 def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
     """Return grad_y W: [batch, n_in]."""
     if cuda_blocks.unavailable(pattern, grad_y.dtype, grad_y.device) is None:
@@ -130,6 +133,7 @@ def _few(
     return y
 
 
+@on_padded_rows
 def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     """Return each edge's share of grad_y^T x, zero in empty slots: [rows, slots, bo, bi]."""
     if cuda_blocks.unavailable(pattern, x.dtype, x.device) is None:
@@ -137,6 +141,7 @@ def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     return _grad_weight(_transposed(grad_y), _transposed(x), len(x), pattern)
 
 
+@on_padded_rows
 def backward(
     grad_y: Tensor, x: Tensor, weight: Tensor, pattern: Pattern, bias: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:

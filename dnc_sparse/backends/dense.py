@@ -15,7 +15,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from dnc_sparse.backends.compiled import masks, packed
+from dnc_sparse.backends.compiled import masks, packed, starts
 from dnc_sparse.patterns import Pattern
 
 # density from which moving all cells by masks is faster than moving each edge
@@ -84,7 +84,8 @@ def _masked(pattern: Pattern, tensor: Tensor) -> bool:
 
 
 def _places(pattern: Pattern, tensor: Tensor):  # type: ignore[no-untyped-def]
-    return pattern.sources, pattern.columns, *pattern.block, tensor.element_size()
+    places = pattern.sources, starts(pattern), pattern.columns, *pattern.block
+    return *places, tensor.element_size()
 
 
 @cache

@@ -79,6 +79,9 @@ def explain(
         raise RuntimeError(f"the planner cannot run here: {reason}")
     calls = _calls(pattern, batch, computed, place)
     if planned is gpu:
+        # GPUs count on padded rows: `backends.padded`
+        pattern = pattern.padded
+        calls = _calls(pattern, batch, dtype, place)
         own = {
             name: gpu.decide(gpu.Case(name, pattern, batch, dtype, place), arguments)
             for name, arguments in calls.items()

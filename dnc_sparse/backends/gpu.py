@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from dnc_sparse.backends import cuda, measurements, planner, reference, triton
+from dnc_sparse.backends.padded import on_padded_rows
 from dnc_sparse.backends.planner import Decision, bucket, dtype_name, winner
 from dnc_sparse.backends.race import race
 from dnc_sparse.patterns import Pattern
@@ -76,7 +77,7 @@ class Case(NamedTuple):
         rule = "TF32" if _tf32(self.dtype) else dtype_name(self.dtype)
         return (
             f"{card(self.device)}: {self.function} {p.n_in} -> {p.n_out} "
-            f"{p.block[0]}x{p.block[1]}, {p.spec['family']}, {p.n_edges} edges in {p.slots} slots, "
+            f"{p.block[0]}x{p.block[1]}, {p.family}, {p.n_edges} edges in {p.slots} slots, "
             f"batch {1 << bucket(self.batch)}, {rule}"
         )
 
@@ -113,6 +114,7 @@ def unavailable(
     return None
 
 
+@on_padded_rows
 def forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern, relu: bool = False
 ) -> Tensor:
@@ -121,18 +123,21 @@ def forward(
     return y
 
 
+@on_padded_rows
 def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
     """Return grad_y W: [batch, n_in]."""
     grad_x: Tensor = _run("grad_input", pattern, (grad_y, weight, pattern))
     return grad_x
 
 
+@on_padded_rows
 def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     """Return each edge's share of grad_y^T x, zero in empty slots: [rows, slots, bo, bi]."""
     grad: Tensor = _run("grad_weight", pattern, (grad_y, x, pattern))
     return grad
 
 
+@on_padded_rows
 def backward(
     grad_y: Tensor, x: Tensor, weight: Tensor, pattern: Pattern, bias: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -149,7 +149,7 @@ class Case(NamedTuple):
     def key(self, threads: int) -> str:
         """Say what a measurement holds for."""
         p = self.pattern
-        family = " ".join(p.spec[name] for name in ("family", "bank_map") if name in p.spec)
+        family = " ".join((p.family, *(p.options[n] for n in ("bank_map",) if n in p.options)))
         return (
             f"{self.function.name} {p.n_in} -> {p.n_out} {p.block[0]}x{p.block[1]}, {family}, "
             f"{p.n_edges} edges in {p.slots} slots, batch {self.samples}, "

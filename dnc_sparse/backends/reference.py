@@ -6,6 +6,7 @@ dense arithmetic, never faster, and its memory is the dense layer's.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,7 +56,7 @@ def edge_weight(dense: Tensor, pattern: Pattern) -> Tensor:
     blocks = dense.reshape(pattern.rows, bo, pattern.columns, bi).transpose(1, 2)
     rows, slots, columns = _edges(pattern, dense.device)
     weight = dense.new_zeros(pattern.weight_shape)
-    weight[rows, slots] = blocks[rows, columns]
+    weight.view(-1, bo, bi)[slots] = blocks[rows, columns]
     return weight
 
 
@@ -64,7 +65,7 @@ def dense_weight(weight: Tensor, pattern: Pattern) -> Tensor:
     bo, bi = pattern.block
     rows, slots, columns = _edges(pattern, weight.device)
     dense = weight.new_zeros(pattern.rows, pattern.columns, bo, bi)
-    dense[rows, columns] = weight[rows, slots]
+    dense[rows, columns] = weight.reshape(-1, bo, bi)[slots]
     return dense.transpose(1, 2).reshape(pattern.n_out, pattern.n_in)
 
 
@@ -81,12 +82,14 @@ def error_bound(truth: Tensor, size: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _edges(pattern: Pattern, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Row, slot and column of every edge block, as index tensors on the device."""
+    """Row, flat slot and column of every edge block, as index tensors on the device."""
 
     def build() -> tuple[Tensor, Tensor, Tensor]:
-        sources = torch.from_numpy(pattern.sources.copy()).to(device).long()
-        rows, slots = torch.nonzero(sources >= 0, as_tuple=True)
-        return rows, slots, sources[rows, slots]
+        rows, slots, columns = (
+            torch.from_numpy(numbers.astype(np.int64)).to(device)
+            for numbers in (pattern.edge_rows, pattern.edge_slots, pattern.indices)
+        )
+        return rows, slots, columns
 
     # a GPU would have to be waited for at each call; on the CPU, three int64 per block, kept for as
     # long as the pattern, would outweigh its weights

@@ -101,7 +101,7 @@ def side_of(pattern: Pattern, transposed: bool) -> Side:
     own, far = (bi, bo) if transposed else (bo, bi)
     table = pattern.targets if transposed else pattern.sources
     rule = None
-    if pattern.spec["family"] == "cyclic":
+    if pattern.family == "cyclic":
         cyclic = cyclic_rule(pattern)
         rule = Rule(cyclic.depth, cyclic.width)
     degree = table.shape[1]

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from dnc_sparse.backends import tiles
 from dnc_sparse.backends.compiled import packed, plain
+from dnc_sparse.backends.padded import on_padded_rows
 from dnc_sparse.backends.tile_model import cycles
 from dnc_sparse.backends.tiles import FunctionName, Gpu, Side, Tile
 from dnc_sparse.patterns import Pattern
@@ -96,6 +97,7 @@ def _no_gpu() -> str | None:
     return None
 
 
+@on_padded_rows
 def forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern, relu: bool = False
 ) -> Tensor:
@@ -103,16 +105,19 @@ def forward(
     return product(None, x, weight, bias, pattern, relu)
 
 
+@on_padded_rows
 def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
     """Return grad_y W: [batch, n_in]."""
     return product(None, grad_y, weight, None, pattern, transposed=True)
 
 
+@on_padded_rows
 def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     """Return each edge's share of grad_y^T x, zero in empty slots: [rows, slots, bo, bi]."""
     return gradients(None, grad_y, x, None, pattern, False)[1]
 
 
+@on_padded_rows
 def backward(
     grad_y: Tensor, x: Tensor, weight: Tensor, pattern: Pattern, bias: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -3,22 +3,22 @@
 | name   | meaning                                                   | shape                 |
 |--------|-----------------------------------------------------------|-----------------------|
 | x      | activations of the left layer                             | [..., n_in]           |
-| weight | one number per edge, in the pattern's slots (`Pattern`)   | [rows, slots, bo, bi] |
+| weight | one number per edge, in `Pattern.weight_shape`            | [rows, slots, bo, bi] |
 | bias   | one number per right neuron                               | [n_out]               |
 | y      | activations of the right layer                            | [..., n_out]          |
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Literal, NoReturn, Self, get_args
 
 import torch
 from torch import Tensor, nn
 
 from dnc_sparse import ops
-from dnc_sparse.backends import reference
+from dnc_sparse.backends import padded, reference
 from dnc_sparse.nn.base import RECORD, SparseModule
 from dnc_sparse.nn.state import decode_pattern
-from dnc_sparse.patterns import Pattern, nearest
+from dnc_sparse.patterns import Pattern, as_pattern, nearest
 
 FanIn = Literal["sparse", "dense"]
 
@@ -27,8 +27,9 @@ class SparseLinear(SparseModule):
     """`nn.Linear` over a pattern fixed before training: y = x W^T + bias on its edges only.
 
     Give one of `density` (rounded to the nearest that the shape allows, with a warning when that
-    changes it by more than 10 %), `fan_in`, `fan_out` (both exact) or a `pattern`; `family`,
-    `block`, `seed` and any further `options` choose among patterns as in `patterns.nearest`.
+    changes it by more than 10 %), `fan_in`, `fan_out` (both exact) or a `pattern`, which may also
+    be a mask [n_out, n_in] or a sparse matrix of scipy or torch; `family`, `block`, `seed` and any
+    further `options` choose among patterns as in `patterns.nearest`.
     `init_fan_in` says which fan-in sets the initial weights' spread: the edges a neuron really has
     ("sparse", the default) or n_in, the rule of the pre-defined sparsity papers ("dense").
     With `relu` negative outputs become zero, as by an `nn.ReLU` after the layer, in the same pass.
@@ -40,6 +41,7 @@ class SparseLinear(SparseModule):
     Raises ValueError when no pattern or more than one is asked for, or none exists.
     """
 
+    pattern: Pattern
     weight: nn.Parameter
     bias: nn.Parameter | None
 
@@ -53,7 +55,7 @@ class SparseLinear(SparseModule):
         fan_out: int | None = None,
         block: int | tuple[int, int] = 1,
         bias: bool = True,
-        pattern: Pattern | None = None,
+        pattern: Any = None,
         family: str = "auto",
         seed: int = 0,
         init_fan_in: FanIn = "sparse",
@@ -65,7 +67,14 @@ class SparseLinear(SparseModule):
         degrees: dict[str, Any] = {"density": density, "fan_in": fan_in, "fan_out": fan_out}
         _check_one(degrees | {"pattern": pattern})
         check_fan_in_rule(init_fan_in)
-        if pattern is None:
+        if pattern is not None:
+            if options:
+                raise TypeError(
+                    f"a layer with pattern= takes no {', '.join(options)}, which would choose one; "
+                    f"leave them out, or the pattern"
+                )
+            pattern = as_pattern(pattern, block)
+        else:
             choice = {"family": family, "block": block, "seed": seed, **options}
             pattern = nearest(n_in, n_out, **degrees, **choice)
         if (pattern.n_in, pattern.n_out) != (n_in, n_out):
@@ -103,12 +112,12 @@ class SparseLinear(SparseModule):
 
     def reset_parameters(self) -> None:
         """Draw weight and bias uniformly within 1 / sqrt(fan_in), as `nn.Linear` does."""
-        fan_in = row_fan_in(self, self.init_fan_in)
-        bound = fan_in.clamp(min=1).rsqrt() * (fan_in > 0)
+        bound = _bound(row_fan_in(self, self.init_fan_in))
         if _draw_uniform_(self.weight, bound[:, None, None, None]):
             clear_empty_slots_(self)
             self.confirm_pattern()
         if self.bias is not None:
+            bound = _bound(block_row_fan_in(self, self.init_fan_in))
             _draw_uniform_(self.bias, bound.repeat_interleave(self.pattern.block[0]))
 
     def forward(self, input: Tensor) -> Tensor:
@@ -141,7 +150,7 @@ class SparseLinear(SparseModule):
         block = "" if (bo, bi) == (1, 1) else f", block={bo}x{bi}"
         return (
             f"{pattern.n_in}, {pattern.n_out}, density={pattern.density:.4g}, "
-            f"fan_in={pattern.fan_in}, family={pattern.spec['family']}{block}, "
+            f"fan_in={pattern.fan_in}, family={pattern.family}{block}, "
             f"bias={self.bias is not None}{', relu=True' * self.relu}"
         )
 
@@ -209,17 +218,41 @@ class SparseLinear(SparseModule):
         layer.load_state_dict({n: state[prefix + n] for n in names if prefix + n in state})
         return layer
 
+    def _load_from_state_dict(
+        self, state_dict: MutableMapping[str, Any], prefix: str, *others: Any
+    ) -> None:
+        weight = state_dict.get(prefix + "weight")
+        before = self.pattern.padded.weight_shape if self.pattern.compact else None
+        if torch.is_tensor(weight) and weight.shape == before:
+            # saved before uneven rows were compact
+            state_dict[prefix + "weight"] = padded.from_padded(weight, self.pattern)
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
 
 def row_fan_in(layer: SparseLinear, rule: FanIn) -> Tensor:
-    """Return the fan-in that scales each block row's initial weights: [rows]."""
+    """Return the fan-in that scales the initial weights of each row of the weight tensor."""
+    fan_in = block_row_fan_in(layer, rule)
+    if not layer.pattern.compact:
+        return fan_in
+    return fan_in[torch.from_numpy(layer.pattern.row_of).to(fan_in.device).long()]
+
+
+def block_row_fan_in(layer: SparseLinear, rule: FanIn) -> Tensor:
+    """Return the fan-in that scales the initial bias of each block row: [rows]."""
     pattern, weight = layer.pattern, layer.weight
     if rule == "dense":
         return weight.new_full((pattern.rows,), pattern.n_in)
     return torch.from_numpy(pattern.counts * pattern.block[1]).to(weight)
 
 
+def _bound(fan_in: Tensor) -> Tensor:
+    return fan_in.clamp(min=1).rsqrt() * (fan_in > 0)
+
+
 def clear_empty_slots_(layer: SparseLinear) -> None:
     """Set the weights of slots without an edge to zero, in place."""
+    if layer.pattern.compact:
+        return
     filled = torch.from_numpy(layer.pattern.sources >= 0).to(layer.weight.device)
     scale_(layer.weight, filled[:, :, None, None])
 

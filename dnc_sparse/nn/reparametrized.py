@@ -37,7 +37,7 @@ def _reason(kind: object, pattern: Pattern) -> str | None:
         return "spectral_norm: it would take the largest singular value of the stored slots"
     if isinstance(kind, _ORTHOGONAL):
         return "orthogonal: it would make the stored slots orthogonal, not the sparse matrix"
-    rows = pattern.weight_shape[0] == pattern.n_out
+    rows = pattern.block[0] == 1 and not pattern.compact
     if isinstance(kind, _NORMS) and not (rows and kind.dim == 0):
         return (
             f"weight_norm over this pattern: its weight is stored as {list(pattern.weight_shape)}, "

@@ -50,7 +50,7 @@ class _Layer:
         else:
             pattern = self.pattern
             degrees = f"fan_in {pattern.fan_in}, fan_out {pattern.fan_out}"
-            note = f"{pattern.spec['family']}, {degrees}"
+            note = f"{pattern.family}, {degrees}"
         return ReportRow(
             *(self.names, self.n_in, self.n_out, self.asked, self.weights),
             replaced=self.reason is None,

@@ -12,6 +12,7 @@ from dnc_sparse.patterns.banked import (
 )
 from dnc_sparse.patterns.checks import Balance, Clash, balance, clashes, find_clashes
 from dnc_sparse.patterns.counting import count_access_patterns
+from dnc_sparse.patterns.edge_lists import as_pattern, from_edges, from_scipy
 from dnc_sparse.patterns.families import from_mask, random, regular
 from dnc_sparse.patterns.feasible import feasible_densities, neighbours
 from dnc_sparse.patterns.pattern import Pattern
@@ -27,6 +28,7 @@ __all__ = [
     "Scatter",
     "access_schedule",
     "allocate",
+    "as_pattern",
     "balance",
     "clash_free",
     "clashes",
@@ -36,7 +38,9 @@ __all__ = [
     "default_banks",
     "feasible_densities",
     "find_clashes",
+    "from_edges",
     "from_mask",
+    "from_scipy",
     "nearest",
     "neighbours",
     "overall_density",

@@ -20,7 +20,7 @@ from itertools import pairwise
 from math import ceil, floor, gcd
 
 from dnc_sparse.patterns.feasible import Block
-from dnc_sparse.patterns.pattern import as_block, check_sizes, whole
+from dnc_sparse.patterns.sizes import as_block, check_sizes, real, whole
 
 RULES = ("uniform", "erdos_renyi", "later_denser")
 # exact for 16 junctions, and for any number whose sums coincide; the nearest are kept beyond
@@ -60,10 +60,11 @@ def allocate(
     near to the request as any such choice allows, and among equals the shares are followed best;
     `overall_density` tells what came out. With `exact` only a fan_in that allows equal fan_outs is
     used (what clash_free needs). Raises ValueError for an unknown rule, fewer than two layers, and
-    a density above 1 or below one unit per junction.
+    a density above 1 or below one unit per junction; TypeError for one that is no number.
     """
     if rule not in RULES:
         raise ValueError(f"unknown allocation rule {rule!r}; choose one of {', '.join(RULES)}")
+    density = real("density", density)
     junctions = _junctions(sizes, block, exact)
     total = sum(j.n_in * j.n_out for j in junctions)
     least = sum(j.weight for j in junctions)

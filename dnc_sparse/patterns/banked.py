@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from dnc_sparse.patterns.feasible import Block, exact_slots
 from dnc_sparse.patterns.interleave import BANK_MAPS, BankMap, Grid, IntArray, draw, read_order
-from dnc_sparse.patterns.pattern import Pattern, as_block, family, recorded
+from dnc_sparse.patterns.pattern import Pattern, recorded
+from dnc_sparse.patterns.registry import family
 from dnc_sparse.patterns.rng import Rng
+from dnc_sparse.patterns.sizes import as_block
 
 MIN_BANK_NEURONS = 32
 
@@ -141,9 +143,9 @@ class CyclicRule:
 
 def cyclic_rule(pattern: Pattern) -> CyclicRule:
     """Return the arithmetic behind a cyclic pattern; ValueError for another family."""
-    if pattern.spec["family"] != "cyclic":
+    if pattern.family != "cyclic":
         raise ValueError(f"{pattern!r} is not cyclic; its sources are a table, not arithmetic")
-    return _draw_rule(_grid_of(pattern), pattern.spec["seed"])
+    return _draw_rule(_grid_of(pattern), pattern.options["seed"])
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ def access_schedule(pattern: Pattern) -> AccessSchedule:
 
     Raises ValueError for a family that has none.
     """
-    if pattern.spec["family"] not in ("clash_free", "cyclic"):
+    if pattern.family not in ("clash_free", "cyclic"):
         raise ValueError(
             f"{pattern!r} has no access schedule; only clash_free and cyclic patterns have one"
         )
@@ -174,7 +176,7 @@ def access_schedule(pattern: Pattern) -> AccessSchedule:
 
 
 def _schedule(pattern: Pattern) -> AccessSchedule:
-    grid, spec = _grid_of(pattern), pattern.spec
+    grid, spec = _grid_of(pattern), pattern.options
     if spec["family"] == "cyclic":
         cycle = np.arange(grid.sweeps * grid.depth)[:, None]
         bank = np.arange(grid.banks)
@@ -229,7 +231,7 @@ def _grid(
 
 
 def _grid_of(pattern: Pattern) -> Grid:
-    return Grid(pattern.columns, pattern.rows, pattern.slots, pattern.spec["banks"])
+    return Grid(pattern.columns, pattern.rows, pattern.slots, pattern.options["banks"])
 
 
 def _recorded(

@@ -47,10 +47,9 @@ def find_clashes(
     its slots; banks and their map default to the pattern's own, else to `default_banks`, blocked.
     """
     banks, bank_map = _own_banks(pattern, banks, bank_map)
-    if pattern.spec["family"] in ("clash_free", "cyclic"):
+    if pattern.family in ("clash_free", "cyclic"):
         return clashes(access_schedule(pattern).left, pattern.columns, banks, bank_map)
-    edges = pattern.sources[pattern.sources >= 0]
-    return clashes(edges, pattern.columns, banks, bank_map)
+    return clashes(pattern.indices, pattern.columns, banks, bank_map)
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,7 @@ def balance(
         ranges = default_banks(pattern.rows, pattern.fan_out // bo, bo)
     _check_banks(pattern.columns, banks, "left blocks")
     _check_banks(pattern.rows, ranges, "right blocks")
-    row, slot = np.nonzero(pattern.sources >= 0)
-    column = pattern.sources[row, slot].astype(np.int64)
+    row, column = pattern.edge_rows.astype(np.int64), pattern.indices.astype(np.int64)
     bank = bank_of(column, pattern.columns, banks, bank_map)
     in_range = row // (pattern.rows // ranges)
     return Balance(
@@ -109,10 +107,10 @@ def _extremes(cell: IntArray, cells: int, neurons: int) -> tuple[int, int]:
 def _own_banks(
     pattern: Pattern, banks: int | None, bank_map: BankMap | None
 ) -> tuple[int, BankMap]:
-    own = pattern.spec.get("banks", default_banks(pattern.columns, pattern.slots, pattern.block[1]))
+    default = default_banks(pattern.columns, pattern.slots, pattern.block[1])
     return (
-        own if banks is None else banks,
-        pattern.spec.get("bank_map", "blocked") if bank_map is None else bank_map,
+        pattern.options.get("banks", default) if banks is None else banks,
+        pattern.options.get("bank_map", "blocked") if bank_map is None else bank_map,
     )
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from math import gcd
 
-from dnc_sparse.patterns.pattern import as_block, check_sizes
+from dnc_sparse.patterns.sizes import as_block, check_drawable, check_sizes, real, whole
 
 Block = int | tuple[int, int] | list[int]
 
@@ -33,7 +33,7 @@ def neighbours(
     n_in: int, n_out: int, density: float, block: Block = 1
 ) -> tuple[float | None, float | None]:
     """Return the feasible densities at or below and at or above `density`, None where none is."""
-    size = as_block(block)
+    size, density = as_block(block), real("density", density)
     check_sizes(n_in, n_out, size)
     columns = n_in // size[1]
     below, above = slots_around(
@@ -86,10 +86,12 @@ def exact_slots(
     """Return the slots of the one degree or density given, met exactly.
 
     With `constant_degrees` the fan_out must come out equal everywhere too (it always must when it
-    is what was given). Raises ValueError, naming the feasible neighbours, where that is impossible.
+    is what was given). Raises ValueError, naming the feasible neighbours, where that is impossible,
+    and for more edges than can be numbered; TypeError, with its name, for what is no number.
     """
     check_sizes(n_in, n_out, block)
     wish, value = _only_one(fan_in=fan_in, fan_out=fan_out, density=density)
+    value = real(wish, value) if wish == "density" else whole(wish, value)
     columns = n_in // block[1]
     # one unit of the wish makes this many slots
     scale = {"fan_in": 1 / block[1], "fan_out": columns / n_out, "density": columns}[wish]
@@ -102,6 +104,7 @@ def exact_slots(
     step = slot_step(n_in, n_out, block, constant_degrees=constant_degrees or wish == "fan_out")
     below, above = slots_around(value * scale, columns, step)
     if below == above and below is not None:
+        check_drawable(n_in, n_out, below * block[1] * n_out, block)
         return below
     near = " or ".join(f"{slots / scale:.6g}" for slots in (below, above) if slots is not None)
     blocks = "" if block == (1, 1) else f" in {block[0]}x{block[1]} blocks"

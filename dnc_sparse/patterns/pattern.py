@@ -1,61 +1,68 @@
 """The fixed set of edges of one junction.
 
-| name    | meaning                                                   | shape                     |
-|---------|-----------------------------------------------------------|---------------------------|
-| n_in    | left neurons                                              |                           |
-| n_out   | right neurons                                             |                           |
-| bo, bi  | an edge block: bo right neurons x bi left neurons         |                           |
-| rows    | right block rows, n_out / bo                              |                           |
-| columns | left block columns, n_in / bi                             |                           |
-| slots   | block slots per row, the largest count of any row         |                           |
-| sources | left block column of each slot, ascending, -1 past count  | [rows, slots]             |
-| targets | flat slot (row * slots + slot) of a column's edges, or -1 | [columns, largest degree] |
+| name    | meaning                                                    | shape                     |
+|---------|------------------------------------------------------------|---------------------------|
+| n_in    | left neurons                                               |                           |
+| n_out   | right neurons                                              |                           |
+| bo, bi  | an edge block: bo right neurons x bi left neurons          |                           |
+| rows    | right block rows, n_out / bo                               |                           |
+| columns | left block columns, n_in / bi                              |                           |
+| slots   | the largest number of edge blocks of any row               |                           |
+| indptr  | where the edge blocks of each row begin and end            | [rows + 1]                |
+| indices | left block column of each edge block, ascending in a row   | [edge blocks]             |
+| sources | left block column of each slot that has a weight, or -1    | [rows, slots] or, where   |
+|         |                                                            | compact, [edge blocks, 1] |
+| targets | flat slot of a column's edges in `sources`, -1 past degree | [columns, largest degree] |
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import inspect
 import json
-import operator
-import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import InitVar, dataclass, field
-from functools import cached_property, lru_cache, wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
-from weakref import WeakValueDictionary
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from dnc_sparse.patterns.edges import Edges, IndexArray, edges_of_table, sources_of
+from dnc_sparse.patterns.record import decode_edges, encode_edges
+from dnc_sparse.patterns.registry import alive, family, rebuild, register
+from dnc_sparse.patterns.sizes import MAX_INDEX, as_block, check_sizes, whole
+from dnc_sparse.patterns.tables import Tables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-IndexArray = NDArray[np.int32]
+__all__ = [
+    "Edges",
+    "IndexArray",
+    "Pattern",
+    "Spec",
+    "as_block",
+    "check_sizes",
+    "family",
+    "recorded",
+    "sources_of",
+    "whole",
+]
+
 Spec = dict[str, Any]
-P = ParamSpec("P")
 T = TypeVar("T")
 
-# tables are int32
-MAX_INDEX = 2**31 - 1
-# patterns kept for programs that know them by key only; more junctions than that in one exported
-# program are rebuilt at each call
-KEPT_REBUILDS = 256
-WHOLE_ARGUMENTS = ("n_in", "n_out", "fan_in", "fan_out", "banks", "kind", "seed")
 
-_FAMILIES: dict[str, Callable[..., Pattern]] = {}
-_ALIVE: WeakValueDictionary[str, Pattern] = WeakValueDictionary()
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Pattern:
+@dataclass(frozen=True, eq=False, repr=False, init=False)
+class Pattern(Tables):
     """An immutable set of edge blocks between `n_in` left and `n_out` right neurons.
 
     Slots are kept in ascending order of their left block, so that the weights of one output over
-    any range of inputs are contiguous (docs/decisions/0001-slot-order.md). `spec` is a JSON-able
-    record from which `Pattern.from_spec` rebuilds the same pattern: how a family drew it, or else
-    the edges themselves. (`_record` is for `recorded` alone, which vouches for it.)
+    any range of inputs are contiguous (docs/decisions/0001-slot-order.md). Rows are padded to the
+    longest, or compact where that would waste memory: `weight_shape` tells
+    (docs/decisions/0011-uneven-rows.md). `spec` is a JSON-able record from which
+    `Pattern.from_spec` rebuilds the same pattern: how a family drew it, or else the edges
+    themselves. (`_record` is for `recorded` alone, which vouches for it; `_pad` for `padded`.)
 
     Raises ValueError for sizes below one, a block that does not divide them, indices out of range,
     the same edge given twice, or more slots than an int32 can number; TypeError for sizes that are
@@ -66,123 +73,84 @@ class Pattern:
     n_out: int
     sources: IndexArray
     block: tuple[int, int] = (1, 1)
-    spec: Spec = field(init=False)
-    _plans: dict[Any, Any] = field(default_factory=dict, init=False)
-    _record: InitVar[Spec | None] = field(default=None, kw_only=True)
 
-    def __post_init__(self, _record: Spec | None) -> None:
-        block = as_block(self.block)
-        check_sizes(self.n_in, self.n_out, block)
-        sources = _checked_sources(self.sources, self.n_in, self.n_out, block)
-        object.__setattr__(self, "n_in", int(self.n_in))
-        object.__setattr__(self, "n_out", int(self.n_out))
-        object.__setattr__(self, "block", block)
-        object.__setattr__(self, "sources", sources)
-        object.__setattr__(self, "spec", _record or _edge_spec(self))
-        _ALIVE.setdefault(self.key, self)
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        sources: ArrayLike | Edges,
+        block: int | tuple[int, int] | list[int] = (1, 1),
+        *,
+        _record: Spec | None = None,
+        _pad: bool = False,
+    ) -> None:
+        size = as_block(block)
+        check_sizes(n_in, n_out, size)
+        rows, columns = int(n_out) // size[0], int(n_in) // size[1]
+        if not isinstance(sources, Edges):
+            sources = edges_of_table(sources, rows, columns, MAX_INDEX)
+        elif max(len(sources.indices), columns) > MAX_INDEX:
+            raise ValueError(
+                f"{len(sources.indices)} edge blocks over {columns} left blocks cannot be numbered "
+                f"by int32 (at most {MAX_INDEX}); choose a lower density or a larger block"
+            )
+        self.__dict__.update(
+            n_in=int(n_in),
+            n_out=int(n_out),
+            block=size,
+            indptr=sources.indptr,
+            indices=sources.indices,
+            _record=_record,
+            _pad=_pad,
+            _plans={},
+        )
+
+    @cached_property
+    def spec(self) -> Spec:
+        """A JSON-able record that rebuilds the pattern."""
+        if self._record is not None:
+            return self._record
+        sizes = {"n_in": self.n_in, "n_out": self.n_out, "block": list(self.block)}
+        return {"family": "edges", **sizes, "data": encode_edges(self.edges, self.columns)}
 
     @property
-    def rows(self) -> int:
-        """Right block rows."""
-        return self.n_out // self.block[0]
+    def family(self) -> str:
+        """The name of the family that drew the pattern, "edges" where none did."""
+        return str(self.options.get("family", "edges"))
 
     @property
-    def columns(self) -> int:
-        """Left block columns."""
-        return self.n_in // self.block[1]
+    def options(self) -> Spec:
+        """What the family drew the pattern from, as in `spec`; nothing where none did."""
+        return {} if self._record is None else self._record
 
     @property
-    def slots(self) -> int:
-        """Block slots per row, padding included."""
-        return int(self.sources.shape[1])
-
-    @cached_property
-    def weight_shape(self) -> tuple[int, int, int, int]:
-        """Shape of the weight tensor: (rows, slots, bo, bi)."""
-        return (self.rows, self.slots, *self.block)
-
-    @cached_property
-    def counts(self) -> IndexArray:
-        """Edge blocks of each row: [rows]."""
-        return _frozen((self.sources >= 0).sum(axis=1))
-
-    @cached_property
-    def _column_counts(self) -> IndexArray:
-        """Edge blocks of each left column: [columns]."""
-        return _frozen(np.bincount(self.sources[self.sources >= 0], minlength=self.columns))
-
-    @cached_property
-    def targets(self) -> IndexArray:
-        """Transposed table: flat slot of each edge block of a left column, by row, -1 padded."""
-        flat = np.flatnonzero(self.sources.reshape(-1) >= 0)
-        column = self.sources.reshape(-1)[flat]
-        order = np.argsort(column, kind="stable")
-        degree = self._column_counts
-        table = np.full((self.columns, int(degree.max(initial=0))), -1, dtype=np.int32)
-        start = np.cumsum(degree) - degree
-        sorted_column = column[order]
-        table[sorted_column, np.arange(len(flat)) - start[sorted_column]] = flat[order]
-        return _frozen(table)
-
-    @cached_property
-    def fan_ins(self) -> IndexArray:
-        """Edges into each right neuron: [n_out]."""
-        return _frozen(np.repeat(self.counts * self.block[1], self.block[0]))
-
-    @cached_property
-    def fan_outs(self) -> IndexArray:
-        """Edges out of each left neuron: [n_in]."""
-        return _frozen(np.repeat(self._column_counts * self.block[0], self.block[1]))
-
-    @property
-    def fan_in(self) -> int:
-        """Largest number of edges into a right neuron (all equal in a regular pattern)."""
-        return self.slots * self.block[1]
-
-    @property
-    def fan_out(self) -> int:
-        """Largest number of edges out of a left neuron."""
-        return int(self._column_counts.max()) * self.block[0]
-
-    @cached_property
-    def is_full(self) -> bool:
-        """Whether no slot is empty, that is every right neuron has the same fan_in."""
-        return bool((self.counts == self.slots).all())
-
-    @cached_property
-    def is_regular(self) -> bool:
-        """Whether every right neuron has the same fan_in and every left neuron the same fan_out."""
-        columns = self._column_counts
-        return self.is_full and bool((columns == columns.max()).all())
-
-    @cached_property
-    def n_edges(self) -> int:
-        """Connections, one weight each."""
-        return int(self.counts.sum()) * self.block[0] * self.block[1]
-
-    @property
-    def density(self) -> float:
-        """Edges / (n_in * n_out)."""
-        return self.n_edges / (self.n_in * self.n_out)
-
-    def mask(self) -> NDArray[np.bool_]:
-        """Dense adjacency, right by left: [n_out, n_in]."""
-        blocks = np.zeros((self.rows, self.columns), dtype=bool)
-        row, slot = np.nonzero(self.sources >= 0)
-        blocks[row, self.sources[row, slot]] = True
-        return np.kron(blocks, np.ones(self.block, dtype=bool))
-
-    @cached_property
     def key(self) -> str:
         """Canonical JSON of `spec`: equal patterns of one family have equal keys."""
-        return json.dumps(self.spec, sort_keys=True, separators=(",", ":"))
+        return _key(self)
 
     @cached_property
     def digest(self) -> str:
         """Sixteen hex digits over sizes and edges, to tell whether a rebuild is the same."""
-        head = f"{self.n_in},{self.n_out},{self.block},{self.slots};".encode()
-        edges = np.ascontiguousarray(self.sources, dtype="<i4").tobytes()
-        return hashlib.sha256(head + edges).hexdigest()[:16]
+        if not self.compact:
+            return self.padded_digest
+        digest = hashlib.sha256(f"{self.n_in},{self.n_out},{self.block},compact;".encode())
+        for numbers in (self.counts, self.indices):
+            digest.update(np.ascontiguousarray(numbers, dtype="<i4").tobytes())
+        return digest.hexdigest()[:16]
+
+    def has_digest(self, digest: str) -> bool:
+        """Whether a digest is that of this pattern, or was before uneven rows were compact."""
+        # nobody can have stored more slots than int32 numbers
+        old = self.compact and self.rows * self.slots <= MAX_INDEX
+        return digest == self.digest or (old and digest == self.padded_digest)
+
+    @cached_property
+    def padded(self) -> Pattern:
+        """The same edges with every row padded to the longest, for backends that count on it."""
+        if not self.compact:
+            return self
+        edges = self.edges
+        return Pattern(self.n_in, self.n_out, edges, self.block, _record=self._record, _pad=True)
 
     def plan(self, key: Any, build: Callable[[], T]) -> T:
         """Return what a backend derived from this pattern under `key`, building it once."""
@@ -204,29 +172,25 @@ class Pattern:
 
         Raises ValueError for an unknown family or arguments the family does not take.
         """
-        arguments = dict(spec)
-        name = arguments.pop("family", None)
-        if name not in _FAMILIES:
-            known = ", ".join(sorted(_FAMILIES))
-            raise ValueError(f"unknown pattern family {name!r}; known families: {known}")
-        try:
-            return _FAMILIES[name](**arguments)
-        except TypeError as error:
-            raise ValueError(f"spec of a {name!r} pattern does not fit it: {error}") from error
+        return rebuild(spec)
 
     @classmethod
     def from_key(cls, key: str) -> Pattern:
         """Return the live pattern with this `key`, or rebuild it and keep it for the next call."""
-        return _ALIVE.get(key) or _rebuilt(key)
+        return alive(key)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Pattern):
             return NotImplemented
         same_sizes = (self.n_in, self.n_out, self.block) == (other.n_in, other.n_out, other.block)
-        return same_sizes and np.array_equal(self.sources, other.sources)
+        return (
+            same_sizes
+            and np.array_equal(self.indptr, other.indptr)
+            and np.array_equal(self.indices, other.indices)
+        )
 
     def __hash__(self) -> int:
-        return hash((self.n_in, self.n_out, self.block, self.digest))
+        return hash((self.n_in, self.n_out, self.block, self._edge_hash))
 
     def __reduce__(self) -> tuple[Callable[..., Pattern], tuple[Spec]]:
         return Pattern.from_spec, (self.spec,)
@@ -235,145 +199,48 @@ class Pattern:
         return self
 
     def __repr__(self) -> str:
-        family = self.spec["family"]
         block = "" if self.block == (1, 1) else f", block {self.block[0]}x{self.block[1]}"
         return (
-            f"Pattern({family}, {self.n_in} -> {self.n_out}, {self.n_edges} edges, "
+            f"Pattern({self.family}, {self.n_in} -> {self.n_out}, {self.n_edges} edges, "
             f"density {self.density:.4g}, fan_in {self.fan_in}, fan_out {self.fan_out}{block})"
         )
 
 
-@lru_cache(maxsize=KEPT_REBUILDS)
-def _rebuilt(key: str) -> Pattern:
-    return Pattern.from_spec(json.loads(key))
+def _key(pattern: Pattern) -> str:
+    key: str | None = pattern.__dict__.get("_key")
+    if key is None:
+        key = json.dumps(pattern.spec, sort_keys=True, separators=(",", ":"))
+        pattern.__dict__["_key"] = key
+        # a program knows the pattern whose weights it has
+        if not pattern._pad:
+            register(key, pattern)
+    return key
 
 
-def family(build: Callable[P, Pattern]) -> Callable[P, Pattern]:
-    """Make a function known to `Pattern.from_spec` under its own name.
-
-    Its sizes, degrees, banks and seed may be integers of any type (numpy's too): it gets int.
-    """
-    signature = inspect.signature(build)
-
-    @wraps(build)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> Pattern:
-        given = signature.bind(*args, **kwargs)
-        for name in WHOLE_ARGUMENTS:
-            if name not in given.arguments:
-                continue
-            value = given.arguments[name]
-            if value is not None or signature.parameters[name].default is not None:
-                given.arguments[name] = whole(name, value)
-        return build(*given.args, **given.kwargs)
-
-    _FAMILIES[build.__name__] = drawn
-    return drawn
+# torch.compile takes the result as it is, instead of tracing how it is made
+_key._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def recorded(
-    name: str, n_in: int, n_out: int, block: tuple[int, int], sources: IndexArray, **options: Any
+    name: str,
+    n_in: int,
+    n_out: int,
+    block: tuple[int, int],
+    sources: ArrayLike | Edges,
+    **options: Any,
 ) -> Pattern:
     """Make the pattern that the family of this name draws from these sizes and options."""
     spec = {"family": name, "n_in": n_in, "n_out": n_out, "block": list(block), **options}
     return Pattern(n_in, n_out, sources, block, _record=spec)
 
 
-def whole(name: str, value: Any) -> int:
-    """Return an integer of any type as int; TypeError, with its name, for anything else."""
-    try:
-        return int(operator.index(value))
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
-
-
-def as_block(block: int | tuple[int, int] | list[int]) -> tuple[int, int]:
-    """Return (bo, bi); one number means a square block."""
-    sides = block if isinstance(block, (tuple, list)) else (block, block)
-    if len(sides) != 2:
-        raise ValueError(f"block {block} has {len(sides)} numbers; give one or (bo, bi)")
-    return (whole("block", sides[0]), whole("block", sides[1]))
-
-
-def check_sizes(n_in: int, n_out: int, block: tuple[int, int]) -> None:
-    """Raise ValueError unless the sizes are positive and divisible, TypeError unless whole."""
-    if min(whole("n_in", n_in), whole("n_out", n_out)) < 1:
-        raise ValueError(f"a junction needs at least 1 neuron a side, got {n_in} -> {n_out}")
-    bo, bi = block
-    if bo < 1 or bi < 1:
-        raise ValueError(f"block {bo}x{bi} must have sides of at least 1")
-    if n_out % bo or n_in % bi:
-        raise ValueError(
-            f"block {bo}x{bi} does not divide {n_out} outputs x {n_in} inputs; "
-            f"choose bo among the divisors of {n_out} and bi among those of {n_in}"
-        )
-
-
 @family
 def edges(n_in: int, n_out: int, data: str, block: tuple[int, int] | list[int] = (1, 1)) -> Pattern:
-    """Rebuild a pattern whose block adjacency is recorded in `data` (bits, zlib, base64)."""
+    """Rebuild a pattern whose edges are recorded in `data`: see `dnc_sparse.patterns.record`."""
     size = as_block(block)
     check_sizes(n_in, n_out, size)
-    shape = (n_out // size[0], n_in // size[1])
     try:
-        bits = np.frombuffer(zlib.decompress(base64.b64decode(data)), dtype=np.uint8)
-        adjacency = np.unpackbits(bits)[: shape[0] * shape[1]].reshape(shape).astype(bool)
-    except (ValueError, zlib.error) as error:
+        listed = decode_edges(data, n_out // size[0], n_in // size[1])
+    except ValueError as error:
         raise ValueError(f"recorded edges of a {n_in} -> {n_out} pattern are damaged") from error
-    return recorded("edges", n_in, n_out, size, sources_of(adjacency), data=data)
-
-
-def sources_of(adjacency: NDArray[np.bool_]) -> IndexArray:
-    """List the columns set in each row, ascending, -1 padded: [rows, largest count]."""
-    counts = adjacency.sum(axis=1)
-    row, column = np.nonzero(adjacency)
-    sources = np.full((adjacency.shape[0], int(counts.max(initial=0))), -1, dtype=np.int32)
-    start = np.cumsum(counts) - counts
-    sources[row, np.arange(len(row)) - start[row]] = column
-    return sources
-
-
-def _edge_spec(pattern: Pattern) -> Spec:
-    bo, bi = pattern.block
-    bits = np.packbits(pattern.mask()[::bo, ::bi])
-    data = base64.b64encode(zlib.compress(bits.tobytes(), 9)).decode()
-    sizes = {"n_in": pattern.n_in, "n_out": pattern.n_out, "block": [bo, bi]}
-    return {"family": "edges", **sizes, "data": data}
-
-
-def _checked_sources(
-    sources: ArrayLike, n_in: int, n_out: int, block: tuple[int, int]
-) -> IndexArray:
-    table = np.array(sources)
-    rows, columns = n_out // block[0], n_in // block[1]
-    if table.ndim != 2 or table.shape[0] != rows:
-        raise ValueError(f"sources must be [{rows} rows, slots], got shape {list(table.shape)}")
-    if table.size and not np.issubdtype(table.dtype, np.integer):
-        raise ValueError(f"sources must be integers, got {table.dtype}")
-    if table.size and (table.min() < -1 or table.max() >= columns):
-        raise ValueError(
-            f"sources must lie in 0..{columns - 1} (or -1 for an empty slot), "
-            f"got {table.min()}..{table.max()}"
-        )
-    if max(table.size, columns) > MAX_INDEX:
-        raise ValueError(
-            f"{rows} rows of {table.shape[1]} slots over {columns} left blocks cannot be numbered "
-            f"by int32 (at most {MAX_INDEX}); choose a lower density or a larger block"
-        )
-    table = table.astype(np.int32, copy=False)
-    # empty slots sort last
-    table = np.sort(np.where(table < 0, columns, table), axis=1)
-    twice = (table[:, 1:] == table[:, :-1]) & (table[:, 1:] < columns)
-    if twice.any():
-        row, slot = np.argwhere(twice)[0]
-        raise ValueError(
-            f"edge listed twice: right block {row} takes left block {table[row, slot]} "
-            f"more than once; each pair may be connected once"
-        )
-    used = int((table < columns).sum(axis=1).max(initial=0))
-    return _frozen(np.where(table == columns, -1, table)[:, :used])
-
-
-def _frozen(array: NDArray[Any]) -> IndexArray:
-    result: IndexArray = np.ascontiguousarray(array, dtype=np.int32)
-    result.setflags(write=False)
-    return result
+    return Pattern(n_in, n_out, listed, size)

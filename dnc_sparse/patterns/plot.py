@@ -85,8 +85,7 @@ def _cells(pattern: Pattern) -> NDArray[np.float64]:
     """Return the density of each picture cell: at most [256, 256]."""
     tall, wide = min(pattern.n_out, MAX_CELLS), min(pattern.n_in, MAX_CELLS)
     bo, bi = pattern.block
-    row, slot = np.nonzero(pattern.sources >= 0)
-    column = pattern.sources[row, slot].astype(np.int64)
+    row, column = pattern.edge_rows.astype(np.int64), pattern.indices.astype(np.int64)
     # neurons of each edge block: [edge blocks, bo, bi]
     output = (row[:, None] * bo + np.arange(bo))[:, :, None]
     source = (column[:, None] * bi + np.arange(bi))[:, None, :]
@@ -98,8 +97,8 @@ def _cells(pattern: Pattern) -> NDArray[np.float64]:
 
 
 def _bank_boundaries(pattern: Pattern) -> range:
-    banks = pattern.spec.get("banks", 1)
-    if banks > MAX_BANK_LINES or pattern.spec.get("bank_map", "blocked") != "blocked":
+    banks = pattern.options.get("banks", 1)
+    if banks > MAX_BANK_LINES or pattern.options.get("bank_map", "blocked") != "blocked":
         return range(0)
     depth = pattern.n_in // banks
     return range(depth, pattern.n_in, depth)
@@ -112,14 +111,14 @@ def _steps(degrees: NDArray[np.int32]) -> tuple[NDArray[np.float64], NDArray[np.
 
 
 def _title(pattern: Pattern) -> str:
-    banks = pattern.spec.get("banks")
+    banks = pattern.options.get("banks")
     parts = [
-        f"{pattern.spec['family']} {pattern.n_in} → {pattern.n_out}",
+        f"{pattern.family} {pattern.n_in} → {pattern.n_out}",
         f"{pattern.n_edges} edges",
         f"density {pattern.density:.3g}",
     ]
     if banks:
-        parts.append(f"{banks} {pattern.spec.get('bank_map', 'blocked')} banks")
+        parts.append(f"{banks} {pattern.options.get('bank_map', 'blocked')} banks")
     if pattern.block != (1, 1):
         parts.append(f"blocks {pattern.block[0]}x{pattern.block[1]}")
     return ", ".join(parts)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
+from difflib import get_close_matches
 from typing import Any
 
 from dnc_sparse.patterns.banked import clash_free, cyclic
@@ -14,9 +16,16 @@ from dnc_sparse.patterns.feasible import (
     slot_step,
     slots_around,
 )
-from dnc_sparse.patterns.pattern import Pattern, as_block, check_sizes
+from dnc_sparse.patterns.pattern import Pattern
+from dnc_sparse.patterns.sizes import as_block, check_sizes, real
 
 FAMILIES = ("auto", "clash_free", "cyclic", "regular", "random")
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "clash_free": ("banks", "kind", "dither", "bank_map"),
+    "cyclic": ("banks",),
+    "regular": (),
+    "random": (),
+}
 NOTABLE_CHANGE = 0.1
 
 
@@ -40,14 +49,17 @@ def nearest(
     a change by more than a tenth of the request is a UserWarning.
 
     Raises ValueError for an unknown family, a density outside 0..1, degrees that are infeasible,
-    and options without banks to apply to.
+    options without banks to apply to, and more edges than can be numbered; TypeError for an option
+    that no family has, and for what is no number.
     """
     if family not in FAMILIES:
         raise ValueError(f"unknown pattern family {family!r}; choose one of {', '.join(FAMILIES)}")
+    _refuse_unknown(family, options)
     size = as_block(block)
     check_sizes(n_in, n_out, size)
     wishes = {"fan_in": fan_in, "fan_out": fan_out}
     if density is not None and fan_in is None and fan_out is None:
+        density = real("density", density)
         if not 0 < density <= 1:
             raise ValueError(f"density must be above 0 and at most 1, got {density:g}")
         if family == "random":
@@ -62,21 +74,38 @@ def nearest(
     exact = slots % slot_step(n_in, n_out, size, constant_degrees=True) == 0
     chosen = ("clash_free" if exact else "regular") if family == "auto" else family
     arguments: dict[str, Any] = {"fan_in": slots * size[1], "block": size, "seed": seed}
+    _refuse_options(chosen, options)
     if chosen == "clash_free":
         return clash_free(n_in, n_out, **arguments, **options)
     if chosen == "cyclic":
         return cyclic(n_in, n_out, **arguments, **options)
-    _refuse_options(chosen, options)
     if chosen == "random":
         return random(n_in, n_out, density=slots * size[1] / n_in, block=size, seed=seed)
     return regular(n_in, n_out, **arguments)
 
 
 def _refuse_options(family: str, options: dict[str, Any]) -> None:
-    if options:
+    foreign = [name for name in options if name not in OPTIONS[family]]
+    if foreign:
         raise ValueError(
-            f"a {family} pattern takes no {', '.join(options)}; leave them out, or choose the "
+            f"a {family} pattern takes no {', '.join(foreign)}; leave them out, or choose the "
             f"clash_free family and a density at which it exists"
+        )
+
+
+def _refuse_unknown(family: str, options: dict[str, Any]) -> None:
+    """Raise TypeError for the first option that no family has, with those of the one asked for."""
+    known = {name for names in OPTIONS.values() for name in names}
+    for name in options:
+        if name in known:
+            continue
+        taken = OPTIONS["clash_free" if family == "auto" else family]
+        also = [*inspect.signature(nearest).parameters, *known]
+        close = get_close_matches(name, [other for other in also if other != "options"], 1)
+        meant = f"; did you mean {close[0]}?" if close else ""
+        raise TypeError(
+            f"unknown option {name!r} of the {family} family, which takes "
+            f"{', '.join(taken) or 'none'}{meant}"
         )
 
 

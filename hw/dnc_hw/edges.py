@@ -64,10 +64,9 @@ class EdgeOrder:
             )
         if (np.diff(self.right) < 0).any():
             raise ValueError("edges must come in the order of their right neurons")
-        row, slot = np.nonzero(self.pattern.sources >= 0)
         sorted_left = self.left[np.lexsort((self.left, self.right))]
-        same_edges = np.array_equal(np.sort(self.right), row) and np.array_equal(
-            sorted_left, self.pattern.sources[row, slot]
+        same_edges = np.array_equal(np.sort(self.right), self.pattern.edge_rows) and np.array_equal(
+            sorted_left, self.pattern.indices
         )
         if not same_edges:
             raise ValueError(f"the edges listed are not those of {self.pattern!r}")
@@ -99,10 +98,9 @@ class EdgeOrder:
 
     @cached_property
     def slot(self) -> Index:
-        """Flat slot (right * slots + slot) of each edge in the pattern's weights: [edges]."""
+        """Flat slot of each edge in the pattern's weights: [edges]."""
         place = np.empty(self.n_edges, dtype=np.int64)
-        filled = np.flatnonzero(self.pattern.sources.reshape(-1) >= 0)
-        place[np.lexsort((self.left, self.right))] = filled
+        place[np.lexsort((self.left, self.right))] = self.pattern.edge_slots
         return place
 
     def memory(self, neuron: Index) -> Index:
@@ -122,18 +120,19 @@ def order_of(pattern: Pattern, lanes: int) -> EdgeOrder:
 
     Raises ValueError for lanes other than the pattern's banks, and as `EdgeOrder`.
     """
-    if pattern.spec["family"] in ("clash_free", "cyclic"):
-        if pattern.spec["banks"] != lanes:
+    if pattern.family in ("clash_free", "cyclic"):
+        banks = pattern.options["banks"]
+        if banks != lanes:
             raise ValueError(
-                f"{pattern!r} has {pattern.spec['banks']} banks, which cannot serve {lanes} lanes; "
-                f"take {pattern.spec['banks']} lanes or draw it with banks={lanes}"
+                f"{pattern!r} has {banks} banks, which cannot serve {lanes} lanes; "
+                f"take {banks} lanes or draw it with banks={lanes}"
             )
         left = access_schedule(pattern).left.reshape(-1).astype(np.int64)
         right = np.arange(len(left)) // pattern.slots
-        interleaved = pattern.spec.get("bank_map") == "interleaved"
+        interleaved = pattern.options.get("bank_map") == "interleaved"
         return EdgeOrder(pattern, lanes, left, right, interleaved)
-    right, slot = np.nonzero(pattern.sources >= 0)
-    return EdgeOrder(pattern, lanes, pattern.sources[right, slot].astype(np.int64), right)
+    left, right = pattern.indices.astype(np.int64), pattern.edge_rows.astype(np.int64)
+    return EdgeOrder(pattern, lanes, left, right)
 
 
 def edges_listed(n_in: int, n_out: int, left: ArrayLike, right: ArrayLike, lanes: int) -> EdgeOrder:

@@ -78,21 +78,24 @@ class Test {
       }
       slots_ = std::max(slots_, int64_t(columns.size()));
     }
-    cells_ = n_out_ * slots_ * shape.column_block;
-    sources_.assign(size_t(shape.rows * slots_), -1);
+    // two seeds padded, two compact, each with one and two threads
+    const bool compact = seed / 2 % 2;
     for (int64_t r = 0; r < shape.rows; r++) {
       const auto& columns = row_columns[size_t(r)];
-      for (size_t k = 0; k < columns.size(); k++) {
-        sources_[size_t(r * slots_) + k] = columns[k];
-      }
+      starts_.push_back(int64_t(sources_.size()));
+      sources_.insert(sources_.end(), columns.begin(), columns.end());
+      if (!compact) sources_.resize(size_t((r + 1) * slots_), -1);
+      row_of_.resize(sources_.size(), r);
     }
+    starts_.push_back(int64_t(sources_.size()));
+    edges_ = {sources_.data(), shape.rows, compact ? 0 : slots_, compact ? starts_.data() : nullptr};
+    cells_ = edges_.size() * shape.row_block * shape.column_block;
   }
 
   template <class S>
   bool run(const dnc::Kernels& kernels, dnc::DType dtype, int64_t shape, int threads) {
     Tensors<S> t = tensors<S>(true);
-    const dnc::Plan plan(sources_.data(), s_.rows, slots_, s_.columns, s_.row_block,
-                         s_.column_block);
+    const dnc::Plan plan(edges_, s_.columns, s_.row_block, s_.column_block);
     plan.forward(kernels, dtype, t.x_matrix, t.weight.data(), finish(t), {t.y.data(), n_out_, 1},
                  s_.batch, shape, threads);
     plan.grad_input(kernels, dtype, t.grad_y_matrix, t.weight.data(), {t.grad_x.data(), n_in_, 1},
@@ -115,8 +118,7 @@ class Test {
     if (!dnc::Masks::serves(s_.row_block, s_.column_block)) return true;
     // as in dense arithmetic, what is not a number reaches every output
     Tensors<uint16_t> t = tensors<uint16_t>(false);
-    const dnc::Masks masks(sources_.data(), s_.rows, slots_, s_.columns, s_.row_block,
-                           s_.column_block);
+    const dnc::Masks masks(edges_, s_.columns, s_.row_block, s_.column_block);
     kernels.forward(masks, t.x_matrix, t.weight.data(), finish(t), t.y.data(), s_.batch, threads);
     kernels.grad_input(masks, t.grad_y_matrix, t.weight.data(), t.grad_x.data(), s_.batch, threads);
     kernels.grad_weight(masks, t.grad_y_matrix, t.x_matrix, t.grad_weight.data(), s_.batch,
@@ -175,12 +177,12 @@ class Test {
         result.grad_bias[size_t(o)] += value(t.grad_y[yi]);
       }
     }
-    for (int64_t at = 0; at < s_.rows * slots_; at++) {
+    for (int64_t at = 0; at < edges_.size(); at++) {
       if (sources_[size_t(at)] < 0) continue;
       for (int64_t r = 0; r < s_.row_block; r++) {
         for (int64_t c = 0; c < s_.column_block; c++) {
           const size_t w = size_t((at * s_.row_block + r) * s_.column_block + c);
-          const int64_t out = at / slots_ * s_.row_block + r;
+          const int64_t out = row_of_[size_t(at)] * s_.row_block + r;
           const int64_t in = sources_[size_t(at)] * s_.column_block + c;
           for (int64_t b = 0; b < s_.batch; b++) {
             const size_t xi = size_t(b * n_in_ + in), yi = size_t(b * n_out_ + out);
@@ -255,6 +257,8 @@ class Test {
   std::mt19937 random_;
   int64_t slots_ = 0, n_in_, n_out_, cells_ = 0;
   std::vector<int32_t> sources_;
+  std::vector<int64_t> starts_, row_of_;
+  dnc::Edges edges_{};
 };
 
 }  // namespace

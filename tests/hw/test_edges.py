@@ -7,11 +7,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from hw.machines import junction_patterns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnc_hw.edges import EdgeOrder, edges_listed, order_of, rtl_order
+from dnc_sparse.nn import SparseLinear
 from dnc_sparse.patterns import Pattern, clash_free, cyclic, from_mask, regular
 
 
@@ -40,6 +42,19 @@ def test_start_addresses_shift_every_memory(seed: int) -> None:
     for e, left in enumerate(order.left):
         sweep, q, m = e // 32, e % 32 // 8, e % 8
         assert left == (starts[sweep, m] + q) % 4 * 8 + m
+
+
+def test_slots_of_uneven_rows_hold_their_weights() -> None:
+    rng = np.random.default_rng(0)
+    mask = rng.random((80, 120)) < np.linspace(0.02, 0.9, 80)[:, None] ** 3
+    mask[:, 0] = True
+    pattern = from_mask(mask)
+    assert pattern.compact
+    order = order_of(pattern, 8)
+    layer = SparseLinear(120, 80, pattern=pattern)
+    weights = layer.weight.detach().reshape(-1)[torch.from_numpy(order.slot)]
+    dense = layer.to_dense().weight.detach()
+    assert torch.equal(weights, dense[torch.from_numpy(order.right), torch.from_numpy(order.left)])
 
 
 @given(st.data())

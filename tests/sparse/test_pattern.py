@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnc_sparse.patterns import Pattern, clash_free, cyclic, from_mask, random, regular
+from dnc_sparse.patterns import Pattern, clash_free, cyclic, from_edges, from_mask, random, regular
 from dnc_sparse.patterns import pattern as module
 
 FEW = settings(max_examples=100, deadline=None)
@@ -164,6 +164,8 @@ def test_slots_and_left_blocks_fit_int32(monkeypatch: pytest.MonkeyPatch) -> Non
         Pattern(6, 3, [[0, 1, 2]] * 3)
     with pytest.raises(ValueError, match=f"^1 rows of 1 slots over 7 left blocks {message}"):
         Pattern(7, 1, [[0]])
+    with pytest.raises(ValueError, match=f"^7 edge blocks over 1 left blocks {message}"):
+        from_edges(range(7), [0] * 7)
 
 
 def test_equality_and_digest_follow_the_edges() -> None:
