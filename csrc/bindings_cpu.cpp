@@ -89,26 +89,22 @@ PYBIND11_MODULE(_cpu, m, py::mod_gil_not_used()) {
       .value("bfloat16", dnc::DType::bfloat16);
   m.def("instruction_sets", &instruction_sets);
   m.def("flush_denormals", &dnc::flush_denormals, py::call_guard<py::gil_scoped_release>());
-  m.def("scatter",
-        [](const IndexArray& sources, const std::optional<StartArray>& starts, int64_t columns,
-           int64_t row_block, int64_t column_block, int64_t item_bytes, uintptr_t weight, uintptr_t dense,
-           int threads) {
-          const dnc::Places where{edges(sources, starts), columns, row_block, column_block,
-                                  item_bytes};
-          py::gil_scoped_release release;
-          dnc::scatter(where, reinterpret_cast<const void*>(weight), reinterpret_cast<void*>(dense),
-                       threads);
-        });
-  m.def("gather",
-        [](const IndexArray& sources, const std::optional<StartArray>& starts, int64_t columns,
-           int64_t row_block, int64_t column_block, int64_t item_bytes, uintptr_t dense, uintptr_t weight,
-           int threads) {
-          const dnc::Places where{edges(sources, starts), columns, row_block, column_block,
-                                  item_bytes};
-          py::gil_scoped_release release;
-          dnc::gather(where, reinterpret_cast<const void*>(dense), reinterpret_cast<void*>(weight),
-                      threads);
-        });
+  m.def("scatter", [](const IndexArray& sources, const std::optional<StartArray>& starts,
+                      int64_t columns, int64_t row_block, int64_t column_block, int64_t item_bytes,
+                      uintptr_t weight, uintptr_t dense, int threads) {
+    const dnc::Places where{edges(sources, starts), columns, row_block, column_block, item_bytes};
+    py::gil_scoped_release release;
+    dnc::scatter(where, reinterpret_cast<const void*>(weight), reinterpret_cast<void*>(dense),
+                 threads);
+  });
+  m.def("gather", [](const IndexArray& sources, const std::optional<StartArray>& starts,
+                     int64_t columns, int64_t row_block, int64_t column_block, int64_t item_bytes,
+                     uintptr_t dense, uintptr_t weight, int threads) {
+    const dnc::Places where{edges(sources, starts), columns, row_block, column_block, item_bytes};
+    py::gil_scoped_release release;
+    dnc::gather(where, reinterpret_cast<const void*>(dense), reinterpret_cast<void*>(weight),
+                threads);
+  });
 
   py::class_<dnc::Plan>(m, "Plan")
       .def(py::init(&make_plan), py::arg("sources"), py::arg("columns"), py::arg("row_block"),

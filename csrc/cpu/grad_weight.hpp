@@ -270,10 +270,9 @@ void grad_weight(const Direction& d, const Matrix& grad_y, const Matrix& x, void
   const int64_t pack_chunks = divide_up(outputs, pack_rows);
   // a thread stays with as many rows as have their grad_y in L2, over all tiles of columns
   const int64_t l2_rows = kGradBytes / (d.row_block * panel_size * int64_t(sizeof(Cell)));
-  const int64_t row_chunk = round_up(
-      smaller(larger(larger(l2_rows, 1), rows_worth_packing(d)),
-              divide_up(d.rows, divide_up(threads, tiling.count))),
-      16);
+  const int64_t row_chunk = round_up(smaller(larger(larger(l2_rows, 1), rows_worth_packing(d)),
+                                             divide_up(d.rows, divide_up(threads, tiling.count))),
+                                     16);
   const int64_t row_chunks = divide_up(d.rows, row_chunk);
   for (int64_t start = 0; start < batch; start += panel_size) {
     const int64_t samples = smaller(panel_size, batch - start);

@@ -331,10 +331,9 @@ void multiply(const Direction& d, const Matrix& x, const void* weight, const Fin
   const int64_t batch_tiles = divide_up(batch, samples);
   const int64_t chunks_for_threads = batch_tiles ? divide_up(threads, batch_tiles) : 1;
   const int64_t step = unpacked_rows(d.row_block);
-  const int64_t chunk =
-      round_up(smaller(larger(larger(l2_rows, 4), rows_worth_packing(d)),
-                       divide_up(d.rows, chunks_for_threads)),
-               step);
+  const int64_t chunk = round_up(smaller(larger(larger(l2_rows, 4), rows_worth_packing(d)),
+                                         divide_up(d.rows, chunks_for_threads)),
+                                 step);
   const int64_t chunks = divide_up(d.rows, chunk);
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (int64_t unit = 0; unit < batch_tiles * chunks; unit++) {

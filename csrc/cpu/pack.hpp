@@ -45,7 +45,8 @@ struct Tiling {
 
   // As many base tiles as make `cells` cells, at least one.
   Tiling(const Direction& d, int64_t samples, int64_t cells) : samples(samples), bases(1) {
-    while (bases < d.most_bases && 2 * bases * d.base * d.column_block * samples <= cells) bases *= 2;
+    while (bases < d.most_bases && 2 * bases * d.base * d.column_block * samples <= cells)
+      bases *= 2;
     width = bases * d.base;
     count = divide_up(d.columns, width);
   }

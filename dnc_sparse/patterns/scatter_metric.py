@@ -20,8 +20,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
+from typing import Any
 
 import numpy as np
+import scipy.sparse
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
@@ -100,7 +102,7 @@ def scatter(
             f"{len(patterns)} junctions take {len(patterns) + 1} pairs of windows (the last for "
             f"the equivalent junction), got {len(pairs)}"
         )
-    masks = [pattern.mask().astype(np.float64) for pattern in patterns]
+    masks = [_mask(pattern) for pattern in patterns]
     junctions = tuple(
         _scores(mask, pattern.density, pair)
         for mask, pattern, pair in zip(masks, patterns, pairs[:-1], strict=True)
@@ -114,15 +116,22 @@ def scatter(
     return Scatter(junctions, _scores(paths, degree / patterns[0].n_in, pairs[-1]))
 
 
+def _mask(pattern: Pattern) -> Any:
+    """Return the adjacency as a sparse matrix, so that giant junctions can be measured."""
+    blocks = np.ones((len(pattern.indices), *pattern.block))
+    stored = (blocks, pattern.indices.copy(), pattern.indptr.copy())
+    return scipy.sparse.bsr_array(stored, shape=(pattern.n_out, pattern.n_in)).tocsr()
+
+
 def _scores(
-    paths: NDArray[np.float64], paths_per_pair: float, pair: tuple[Windows, Windows] | None
+    paths: Any, paths_per_pair: float, pair: tuple[Windows, Windows] | None
 ) -> tuple[float, float]:
     n_out, n_in = paths.shape
     left, right = pair or (_default(n_in, paths_per_pair), _default(n_out, paths_per_pair))
     return _score(paths, left, paths_per_pair), _score(paths.T, right, paths_per_pair)
 
 
-def _score(paths: NDArray[np.float64], windows: Windows, paths_per_pair: float) -> float:
+def _score(paths: Any, windows: Windows, paths_per_pair: float) -> float:
     if not paths_per_pair:
         return 0.0
     member = np.zeros((paths.shape[1], len(windows)))

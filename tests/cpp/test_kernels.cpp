@@ -88,7 +88,8 @@ class Test {
       row_of_.resize(sources_.size(), r);
     }
     starts_.push_back(int64_t(sources_.size()));
-    edges_ = {sources_.data(), shape.rows, compact ? 0 : slots_, compact ? starts_.data() : nullptr};
+    edges_ = {sources_.data(), shape.rows, compact ? 0 : slots_,
+              compact ? starts_.data() : nullptr};
     cells_ = edges_.size() * shape.row_block * shape.column_block;
   }
 

@@ -57,6 +57,15 @@ def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert not shown.out
 
 
+def test_a_giant_junction_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code("pattern", "--n-in", "100000", "--n-out", "100000", "--density", "0.5") == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(
+        "error: a 100000 -> 100000 junction with 5,000,000,000 edges would need 19 GiB for its "
+    )
+    assert shown.count("\n") == 1
+
+
 def test_traceback_on_demand() -> None:
     with pytest.raises(ValueError, match=r"^fan_out 9 of a 12 -> 8 junction"):
         cli.main(["--traceback", *PATTERN, "--fan-out", "9"])
