@@ -148,7 +148,10 @@ def _outer(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     bo, bi = pattern.block
     sources = torch.from_numpy(pattern.sources.copy()).to(x.device).long()
     samples = x.reshape(-1, pattern.columns, bi)[:, sources.clamp_min(0)].unsqueeze(-2)
-    grad: Tensor = samples * grad_y.reshape(-1, pattern.rows, 1, bo, 1)
+    outputs = grad_y.reshape(-1, pattern.rows, 1, bo, 1)
+    if pattern.compact:
+        outputs = outputs[:, torch.from_numpy(pattern.row_of).to(x.device).long()]
+    grad: Tensor = samples * outputs
     if pattern.n_edges < sources.numel() * bo * bi:
         # infinity times zero would not be zero
         grad.masked_fill_((sources < 0)[:, :, None, None], 0)
