@@ -126,5 +126,5 @@ def test_refuses_what_has_no_edges() -> None:
         init.zeros_(normed)
     pruned = nn.Linear(4, 4)
     nn.utils.prune.identity(pruned, "weight")
-    with pytest.raises(ValueError, match="^the weight of a Linear is computed from other"):
+    with pytest.raises(ValueError, match=r"^the weight of a Linear is computed from other"):
         init.zeros_(pruned)
