@@ -18,6 +18,8 @@ from torch import nn
 
 from dnc_sparse.nn.linear import SparseLinear
 
+_CALL = nn.Module._call_impl.__code__
+
 
 @dataclass(frozen=True)
 class FirstForward:
@@ -87,10 +89,12 @@ def _read_layer(
     result = None
     while traceback is not None:
         frame = traceback.tb_frame
-        own = isinstance(frame.f_locals.get("self"), SparseLinear)
-        if "weight" in frame.f_code.co_names and not own:
+        if frame.f_code is _CALL:
+            # the error is that of a module that this one calls
+            result = None
+        elif "weight" in frame.f_code.co_names:
             reached = _in_reach(frame.f_code, frame.f_locals, inside)
-            if reached is not None:
+            if reached is not None and reached is not frame.f_locals.get("self"):
                 result = inside[reached], frame.f_code.co_qualname, reached
         traceback = traceback.tb_next
     return result
