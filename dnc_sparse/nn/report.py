@@ -84,7 +84,8 @@ class Report:
         lines = [_HEADER, *(_cells(row) for row in self.rows)]
         before, after = self.weights_before, self.weights_after
         total = f"{len(self.replaced)} of {len(self.rows)} layers {self.verb}"
-        lines.append(("total", "", "", f"{after / max(before, 1):.4g}", f"{after:,}", total))
+        full = sum(row.n_in * row.n_out for row in self.rows)
+        lines.append(("total", "", "", f"{after / max(full, 1):.4g}", f"{after:,}", total))
         text = _aligned(lines) + f"\n{before:,} weights in linear layers became {after:,}"
         if self.others:
             header = ("not looked at", "class", "weights", "of all")

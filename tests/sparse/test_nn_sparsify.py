@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
+import pickle
 import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -256,3 +259,194 @@ def fall(model: nn.Module, loss_of: Callable[[], Tensor], steps: int = 30) -> li
         optimizer.step()
         losses.append(loss.item())
     return losses
+
+
+def test_skip_none_skips_nothing_and_globs_fit() -> None:
+    def kept(skip: Any) -> list[str]:
+        report = sparsify(Nested(), 0.25, skip=skip)
+        return [row.names[0] for row in report.rows if row.note == "left dense: skipped, as asked"]
+
+    assert kept(None) == kept([]) == []
+    assert kept("body.*") == kept(["b*y"]) == ["body.0", "body.2"]
+    assert kept(["*.2", "ag?in"]) == ["body.2", "head"]
+
+
+@pytest.mark.parametrize(
+    ("skip", "text"),
+    [
+        (4, "skip takes names, globs, a function of (name, layer), or None; got 4 (int)"),
+        ([0], "skip holds 0 (int), which is no name; write names as model.named_modules() gives"),
+    ],
+)
+def test_skip_of_a_wrong_type_is_named(skip: Any, text: str) -> None:
+    with pytest.raises(TypeError, match="^" + re.escape(text)):
+        sparsify(Nested(), 0.25, skip=skip)
+
+
+def test_densities_by_name_and_glob() -> None:
+    model = Nested()
+    report = sparsify(model, {"body.*": 0.5, "body.2": 0.125})
+    assert [(row.asked, row.density) for row in report.rows] == [
+        (0.5, 0.5),
+        (0.125, 0.125),
+        (None, 1),
+    ]
+    assert notes(report)["head"] == "left dense: no density is asked for it"
+    assert sparsify(model, {"again": 0.25, "*": 0.5}).rows[2].asked == 0.25
+
+
+WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"density": "abc"}, TypeError, "density must be a number in (0, 1], such as 0.25; got 'abc'"),
+    ({"density": torch.tensor(0.5)}, TypeError, "density must be a number in (0, 1], such as 0.25"),
+    ({"density": True}, TypeError, "density must be a number in (0, 1], such as 0.25; got True"),
+    ({"density": [0.5]}, TypeError, "density must be a number in (0, 1], such as 0.25; got [0.5]"),
+    ({"density": float("nan")}, ValueError, "density must lie in (0, 1], got nan"),
+    ({"density": -0.1}, ValueError, "density must lie in (0, 1], got -0.1"),
+    ({"density": {"head": None}}, TypeError, "density of 'head' must be a number in (0, 1]"),
+    ({"density": {"head": 2}}, ValueError, "density of 'head' must lie in (0, 1], got 2"),
+    ({"density": {0: 0.5}}, TypeError, "density has a key 0 (int), no name"),
+    ({"density": {"tail": 0.5}}, ValueError, "density names no linear layer: 'tail'; linear lay"),
+    ({"budget": 1e4}, TypeError, "budget must be a whole number, got 10000.0 (float)"),
+    ({"budget": True}, TypeError, "budget must be a whole number, got True (bool)"),
+    ({"density": 0.5, "min_size": "1"}, TypeError, "min_size must be a whole number, got '1'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "kind", "text"), WRONG)
+def test_arguments_of_a_wrong_kind_are_named(
+    arguments: dict[str, Any], kind: type[Exception], text: str
+) -> None:
+    model = Nested()
+    with pytest.raises(kind, match="^" + re.escape(text)):
+        sparsify(model, **arguments)
+    assert not any(isinstance(module, SparseLinear) for module in model.modules())
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert sparsify(Nested(), np.float32(0.25)).rows[0].asked == 0.25
+    assert sparsify(Nested(), budget=np.int64(2000)).weights_after <= 2000
+
+
+def test_what_is_no_model_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"^sparsify takes a model, .* in place; got a Report$"):
+        sparsify(sparsify(Nested(), 0.25), 0.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="^the model is itself a SparseLinear; build one of ano"):
+        sparsify(SparseLinear(64, 64, 0.25), 0.5)
+
+
+def test_a_report_taken_for_the_model_says_so() -> None:
+    report = sparsify(Nested(), 0.25)
+    text = "sparsify changes the model in place and returns a report: write report = sparsify"
+    with pytest.raises(TypeError, match="^a Report cannot be called; " + text):
+        report(torch.ones(1, 64))
+    with pytest.raises(AttributeError, match="^a Report has no attribute 'parameters'; " + text):
+        report.parameters()
+    with pytest.raises(AttributeError, match="^a Report has no attribute 'to'; " + text):
+        report.to("cpu")
+    assert copy.deepcopy(report) == pickle.loads(pickle.dumps(report)) == report
+
+
+class Mixed(nn.Module):
+    """Modules with weights of every kind, one of them with bare parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(64, 64)
+        self.lstm = nn.LSTM(16, 16)
+        self.conv = nn.Conv2d(4, 8, 3)
+        self.pair = nn.Bilinear(4, 4, 8)
+        self.attention = nn.MultiheadAttention(16, 2)
+        self.norm = nn.LayerNorm(64)
+        self.experts = nn.Parameter(torch.zeros(4, 16, 16))
+        self.parts = nn.ParameterList([torch.zeros(2, 8), torch.zeros(3)])
+
+
+def test_the_report_names_what_was_not_looked_at_with_its_share() -> None:
+    report = sparsify(Mixed(), 0.25)
+    assert [(o.name, o.kind, o.weights) for o in report.others] == [
+        ("lstm", "LSTM", 2 * 4 * 16 * 16),
+        ("(the model)", "Mixed", 4 * 16 * 16),
+        ("attention", "MultiheadAttention", 3 * 16 * 16),
+        ("conv", "Conv2d", 8 * 4 * 9),
+        ("pair", "Bilinear", 8 * 4 * 4),
+        ("parts", "ParameterList", 16),
+    ]
+    total = 64 * 64 + 16 * 16 + sum(o.weights for o in report.others)
+    assert [o.share for o in report.others] == [o.weights / total for o in report.others]
+    assert str(report).splitlines()[-7:-4] == [
+        "not looked at  class               weights  of all",
+        f"lstm           LSTM                  2,048   {2048 / total:.1%}",
+        f"(the model)    Mixed                 1,024   {1024 / total:.1%}",
+    ]
+
+
+def test_tied_and_parametrized_weights_are_counted_once() -> None:
+    model = Tied()
+    model.normed = nn.utils.parametrizations.weight_norm(nn.Linear(64, 32))  # type: ignore[assignment]
+    model.fc = nn.Linear(64, 64)  # type: ignore[assignment]
+    assert sparsify(model, 0.25).others == ()
+
+
+INITIALISERS: dict[str, Callable[[Tensor], object]] = {
+    "kaiming normal": lambda w: nn.init.kaiming_normal_(w, nonlinearity="relu"),
+    "xavier uniform": nn.init.xavier_uniform_,
+    "truncated normal": lambda w: nn.init.trunc_normal_(w, std=0.02),
+    "zero": nn.init.zeros_,
+    "rows of two scales": lambda w: w.normal_().mul_(torch.arange(1, 257)[:, None] % 2 * 9 + 1),
+}
+
+
+@pytest.mark.parametrize("block", [1, 8])
+@pytest.mark.parametrize("name", INITIALISERS)
+def test_new_weights_have_the_spread_of_the_old(name: str, block: int) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(512, 256))
+    with torch.no_grad():
+        INITIALISERS[name](model[0].weight)
+        model[0].bias.fill_(0.1)
+    dense = copy.deepcopy(model[0])
+    sparsify(model, 1 / 8, block=block)
+    sparse = model[0].to_dense().weight
+    # sums over the edges of a neuron spread as sums over all inputs did
+    for rows in (slice(0, None, 2), slice(1, None, 2)):
+        new, old = sparse[rows].square().sum(), dense.weight[rows].square().sum()
+        torch.testing.assert_close(new, old, rtol=0.05, atol=0)
+    assert torch.equal(model[0].bias, dense.bias)
+    if name != "zero":
+        assert not torch.equal(sparse, dense.weight * (sparse != 0) * math.sqrt(8))
+    papers = nn.Sequential(copy.deepcopy(dense))
+    sparsify(papers, 1 / 8, block=block, init_fan_in="dense")
+    new, old = papers[0].weight.square().sum(), dense.weight.square().sum() / 8
+    torch.testing.assert_close(new, old, rtol=0.06, atol=0)
+
+
+def test_a_layer_as_torch_made_it_is_drawn_as_a_sparse_layer_is() -> None:
+    for bias in (True, False):
+        model = nn.Sequential(nn.Linear(128, 64, bias=bias), nn.Linear(64, 100, bias=bias))
+        state = torch.get_rng_state()
+        sparsify(model, 0.25)
+        torch.set_rng_state(state)
+        for layer in model:
+            twin = SparseLinear(
+                *(layer.in_features, layer.out_features), pattern=layer.pattern, bias=bias
+            )
+            assert torch.equal(layer.weight, twin.weight)
+            assert not bias or torch.equal(layer.bias, twin.bias)
+
+
+def test_activations_of_a_deep_network_keep_their_spread() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Linear(256, 256) for _ in range(6)]
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        nn.init.zeros_(layer.bias)
+    dense = nn.Sequential(*(m for layer in layers for m in (layer, nn.ReLU())))
+    x = torch.randn(512, 256)
+    expected = dense(x).std()
+    for choice in ({}, {"keep_weights": True, "rescale": True}):
+        model = copy.deepcopy(dense)
+        sparsify(model, 1 / 8, **choice)
+        assert 0.6 < model(x).std() / expected < 1.6
+    faded = copy.deepcopy(dense)
+    sparsify(faded, 1 / 8, keep_weights=True)
+    assert faded(x).std() / expected < 0.02
