@@ -57,7 +57,7 @@ def bystanders(
     Wrappers that hold the model or a layer of `targets` (names by the id of a layer or parameter),
     and optimisers whose groups hold a parameter of it, but for groups with an id in `exempt`.
     """
-    kinds: dict[type, str] = {}
+    kinds: dict[type, bool] = {}
     tree = {id(module) for module in model.modules()}
     groups: dict[int, str] = {}
     for thing in gc.get_objects():
@@ -68,9 +68,10 @@ def bystanders(
                 if held is not None:
                     groups[id(thing)] = held
             continue
-        if cls not in kinds:
-            kinds[cls] = _kind(cls)
-        if kinds[cls] == "wrapper" and id(thing) not in tree and "_modules" in vars(thing):
+        wraps = kinds.get(cls)
+        if wraps is None:
+            wraps = kinds[cls] = _wrapper(cls) is not None and issubclass(cls, nn.Module)
+        if wraps and id(thing) not in tree and "_modules" in vars(thing):
             inside = {id(module) for module in thing.modules()}
             if id(model) in inside or not inside.isdisjoint(targets):
                 yield f"{cls.__name__} wraps the model, and {_reason(cls)}; {_FIRST}"
@@ -111,10 +112,6 @@ def _optimisers(groups: Mapping[int, str]) -> str:
             if any(id(group) in groups for group in held):
                 names.append(type(thing).__name__)
     return "an optimiser (" + ", ".join(sorted(set(names))) + ")" if names else "a parameter group"
-
-
-def _kind(cls: type) -> str:
-    return "wrapper" if _wrapper(cls) is not None and issubclass(cls, nn.Module) else ""
 
 
 def _wrapper(cls: type) -> tuple[str, str] | None:

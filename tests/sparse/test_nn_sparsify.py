@@ -330,7 +330,7 @@ def test_numbers_of_numpy_are_numbers() -> None:
 def test_what_is_no_model_is_refused() -> None:
     with pytest.raises(TypeError, match=r"^sparsify takes a model, .* in place; got a Report$"):
         sparsify(sparsify(Nested(), 0.25), 0.5)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="^the model is itself a SparseLinear; build one of ano"):
+    with pytest.raises(ValueError, match=r"^the model is itself a SparseLinear; build one of ano"):
         sparsify(SparseLinear(64, 64, 0.25), 0.5)
 
 
