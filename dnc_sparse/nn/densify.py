@@ -44,7 +44,7 @@ def densify(
             "use model.to_dense()"
         )
     optimizers = as_optimizers(optimizer)
-    check_unwrapped(model)
+    check_unwrapped(model, "densify")
     report, old = _convert(model, optimizers)
     watch(old)
     return report
@@ -77,7 +77,7 @@ def _convert(
             )
         )
     others = other_weights(model, list(names))
-    replace(model, replacements, optimizers, keep=True)
+    replace(model, replacements, optimizers, verb="densify", keep=True)
     old = [weakref.ref(p) for one in replacements for p in one.old.parameters()]
     return Report(tuple(rows), others, "made dense"), old
 

@@ -39,9 +39,9 @@ def check_density(density: object) -> None:
         for name, value in density.items():
             if not isinstance(name, str):
                 raise TypeError(f"density has a key {name!r} ({type(name).__name__}), no name")
-            _check_number(f"density of {name!r}", value)
+            check_number(f"density of {name!r}", value)
     else:
-        _check_number("density", density)
+        check_number("density", density)
 
 
 def check_whole(name: str, value: object) -> int:
@@ -64,7 +64,8 @@ def check_budget(layers: Sequence[Candidate], budget: int, family: str) -> None:
         )
 
 
-def _check_number(what: str, value: object) -> None:
+def check_number(what: str, value: object) -> None:
+    """Raise TypeError or ValueError, naming it, for what is no number in (0, 1]."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{what} must be a number in (0, 1], such as 0.25; got {_shown(value)}")
     if not 0 < float(value) <= 1:

@@ -41,19 +41,21 @@ def replace(
     replacements: Sequence[Replacement],
     optimizers: Sequence[Optimizer],
     *,
+    verb: str,
     keep: bool,
     verify: Callable[[], object] | None = None,
 ) -> None:
     """Put the new layers into the model and their parameters into the optimisers.
 
-    `keep` says whether the new weights are the old ones, so that moments go over. `verify` is
-    called with the new layers in place; when it raises, the old ones are put back.
+    `verb` names the conversion in errors. `keep` says whether the new weights are the old ones, so
+    that moments go over. `verify` is called with the new layers in place; when it raises, the old
+    ones are put back.
 
     Raises RuntimeError, the model as it was, when a wrapper or another optimiser holds the old
     layers or a state cannot be carried over.
     """
     if replacements:
-        _check_held(model, replacements, optimizers)
+        _check_held(model, replacements, optimizers, verb)
     exchange = _exchange(replacements, keep)
     states = [exchange.prepare(optimizer) for optimizer in optimizers]
     for one in replacements:
@@ -71,12 +73,15 @@ def replace(
 
 
 def _check_held(
-    model: nn.Module, replacements: Sequence[Replacement], optimizers: Sequence[Optimizer]
+    model: nn.Module,
+    replacements: Sequence[Replacement],
+    optimizers: Sequence[Optimizer],
+    verb: str,
 ) -> None:
     targets = {id(one.old): one.names[0] for one in replacements}
     targets |= {id(p): one.names[0] for one in replacements for p in one.old.parameters()}
     exempt = {id(group) for optimizer in optimizers for group in optimizer.param_groups}
-    check_bystanders(model, targets, exempt)
+    check_bystanders(model, targets, exempt, verb)
 
 
 def _exchange(replacements: Sequence[Replacement], keep: bool) -> Exchange:

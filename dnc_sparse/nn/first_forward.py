@@ -113,7 +113,14 @@ def _in_reach(
             for name, child in value.named_modules():
                 if isinstance(child, SparseLinear) and child in inside and _called(name, named):
                     return child
-    return None
+    return _delegated(local.get("self"), inside)
+
+
+def _delegated(module: Any, inside: dict[SparseLinear, str]) -> SparseLinear | None:
+    """Return the layer that a module without a weight of its own may hand out as its own's."""
+    if not isinstance(module, nn.Module) or "weight" in module._parameters:
+        return None
+    return next((c for c in module.children() if isinstance(c, SparseLinear) and c in inside), None)
 
 
 def _called(name: str, named: set[str]) -> bool:

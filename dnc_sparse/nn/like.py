@@ -45,7 +45,7 @@ def sparsify_like(
     if not isinstance(model, nn.Module):
         raise TypeError(f"sparsify_like takes a model, an nn.Module; got a {type(model).__name__}")
     optimizers = as_optimizers(optimizer)
-    check_unwrapped(model)
+    check_unwrapped(model, "sparsify_like")
     report, old = _convert(model, state, strict, optimizers)
     watch(old)
     return report
@@ -72,7 +72,7 @@ def _convert(
     others = other_weights(model, [layer.layer for layer in layers])
     replacements = [_replacement(layer) for layer in layers if layer.reason is None]
     load = partial(model.load_state_dict, state, strict=strict)
-    replace(model, replacements, optimizers, keep=False, verify=load)
+    replace(model, replacements, optimizers, verb="sparsify_like", keep=False, verify=load)
     report = Report(tuple(layer.row() for layer in layers), others)
     old = [weakref.ref(p) for one in replacements for p in one.old.parameters()]
     return report, old

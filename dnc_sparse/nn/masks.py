@@ -86,7 +86,13 @@ def choose_masks(
 def _checked(layer: Candidate, mask: Any, block: tuple[int, int]) -> Tensor:
     """Return the mask as a bool tensor [n_out, n_in]."""
     name = layer.names[0]
-    values = torch.as_tensor(mask).detach().cpu()
+    try:
+        values = torch.as_tensor(mask, device="cpu").detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"the mask of {name!r} is no tensor or array of numbers but a "
+            f"{type(mask).__name__} ({error})"
+        ) from error
     shape = [layer.n_in, layer.n_out] if layer.transposed else [layer.n_out, layer.n_in]
     if list(values.shape) != shape:
         raise ValueError(

@@ -98,10 +98,12 @@ def sparsify(
     check_fan_in_rule(init_fan_in)
     if density is not None:
         densities.check_density(density)
+    densities.check_number("dense_above", dense_above)
+    seed = densities.check_whole("seed", seed)
     budget = None if budget is None else densities.check_whole("budget", budget)
     min_size = densities.check_whole("min_size", min_size)
     optimizers = as_optimizers(optimizer)
-    check_unwrapped(model)
+    check_unwrapped(model, "sparsify")
 
     layers = candidates.find(model)
     candidates.leave_unfit(model, layers, block, pruned=kept)
@@ -126,7 +128,7 @@ def sparsify(
         if layer.reason is None
     ]
     verify = partial(_call_converted, model, example) if example is not None else None
-    replace(model, replacements, optimizers, keep=keep, verify=verify)
+    replace(model, replacements, optimizers, verb="sparsify", keep=keep, verify=verify)
     if example is None and replacements:
         explain_first_forward(model, [name for one in replacements for name in one.names])
     report = Report(tuple(layer.row() for layer in layers), others)

@@ -15,7 +15,6 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-_FIRST = "sparsify the model first and wrap it afterwards"
 # the first part of the module's name and the class: what such a wrapper would do
 _WRAPPERS = {
     ("torch", "DistributedDataParallel"): "its reducer would never average the new weights",
@@ -34,23 +33,27 @@ _WRAPPERS = {
 }
 
 
-def check_unwrapped(model: nn.Module) -> None:
-    """Raise RuntimeError when the model or a part of it is wrapped, compiled or distributed."""
+def check_unwrapped(model: nn.Module, verb: str) -> None:
+    """Raise RuntimeError when the model or a part of it is wrapped, compiled or distributed.
+
+    `verb` is the conversion that the error advises to do first.
+    """
     for name, module in model.named_modules():
         reason = _wrapped(module)
         if reason is not None:
             where = f"{name!r}, a part of the model," if name else "the model"
-            raise RuntimeError(f"{where} {reason}; {_FIRST}")
+            raise RuntimeError(f"{where} {reason}; {verb} first, wrap after")
     for name, parameter in model.named_parameters():
         if type(parameter).__name__ == "DTensor":
             raise RuntimeError(
                 f"{name!r} is a DTensor, whose parts lie on several devices "
-                f"(fully_shard, parallelize_module), and a new weight would lie on one; {_FIRST}"
+                f"(fully_shard, parallelize_module), and a new weight would lie on one; "
+                f"{verb} first, wrap after"
             )
 
 
 def bystanders(
-    model: nn.Module, targets: Mapping[int, str], exempt: Collection[int] = ()
+    model: nn.Module, targets: Mapping[int, str], exempt: Collection[int], verb: str
 ) -> Iterator[str]:
     """Name each live object outside the model that goes on with its layers as they were.
 
@@ -74,25 +77,26 @@ def bystanders(
         if wraps and id(thing) not in tree and "_modules" in vars(thing):
             inside = {id(module) for module in thing.modules()}
             if id(model) in inside or not inside.isdisjoint(targets):
-                yield f"{cls.__name__} wraps the model, and {_reason(cls)}; {_FIRST}"
+                text = f"{cls.__name__} wraps the model, and {_reason(cls)}"
+                yield f"{text}; {verb} first, wrap after"
     if groups:
         named = _optimisers(groups)
         held = next(iter(groups.values()))
         yield (
-            f"{named} was built before and holds weights that sparsify replaces, such as that of "
-            f"{held!r}; it would go on with the old ones. Build it after sparsify, or hand it "
-            f"over, sparsify(..., optimizer=optimizer), to have them exchanged"
+            f"{named} was built before and holds weights that {verb} replaces, such as that of "
+            f"{held!r}; it would go on with the old ones. Build it after {verb}, or hand it "
+            f"over, {verb}(..., optimizer=optimizer), to have them exchanged"
         )
 
 
 def check_bystanders(
-    model: nn.Module, targets: Mapping[int, str], exempt: Collection[int] = ()
+    model: nn.Module, targets: Mapping[int, str], exempt: Collection[int], verb: str
 ) -> None:
     """Raise RuntimeError when a live object outside the model relies on its layers as they are."""
-    if next(bystanders(model, targets, exempt), None) is not None:
+    if next(bystanders(model, targets, exempt, verb), None) is not None:
         # what nobody can reach any more may wait for the collector, and is no bystander
         gc.collect()
-        text = next(bystanders(model, targets, exempt), None)
+        text = next(bystanders(model, targets, exempt, verb), None)
         if text is not None:
             raise RuntimeError(text)
 

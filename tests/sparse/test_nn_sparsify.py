@@ -308,6 +308,8 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"density": {"tail": 0.5}}, ValueError, "density names no linear layer: 'tail'; linear lay"),
     ({"budget": 1e4}, TypeError, "budget must be a whole number, got 10000.0 (float)"),
     ({"budget": True}, TypeError, "budget must be a whole number, got True (bool)"),
+    ({"density": 0.5, "seed": "a"}, TypeError, "seed must be a whole number, got 'a' (str)"),
+    ({"density": 0.5, "dense_above": 2}, ValueError, "dense_above must lie in (0, 1], got 2"),
     ({"density": 0.5, "min_size": "1"}, TypeError, "min_size must be a whole number, got '1'"),
 ]
 

@@ -152,6 +152,12 @@ def test_a_mask_can_get_new_weights() -> None:
     assert not torch.equal(model[0].to_dense().weight, before * mask)
 
 
+@pytest.mark.parametrize("mask", ["abc", None, object()])
+def test_a_mask_that_is_none_is_refused(mask: Any) -> None:
+    with pytest.raises(TypeError, match=r"^the mask of '0' is no tensor or array of numbers but"):
+        sparsify(network(), masks={"0": mask})
+
+
 MASKS: list[tuple[dict[str, Any], str]] = [
     ({"tail": torch.ones(1)}, "masks names no linear layer: 'tail'; linear layers: 0, 2, 3"),
     (

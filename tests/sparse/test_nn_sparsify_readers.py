@@ -259,6 +259,26 @@ def test_a_function_that_reads_the_weight_of_its_argument_is_named() -> None:
         model(torch.ones(1, 64))
 
 
+def test_a_weight_handed_out_by_a_module_around_it_is_named() -> None:
+    class Delegating(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(64, 64)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.fc, name) if name == "weight" else super().__getattr__(name)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return functional.linear(x, self.weight)
+
+    model = Delegating()
+    sparsify(model, 0.25)
+    with pytest.raises(RuntimeError, match=r"\n\S*forward reads the weight of 'fc', which"):
+        model(torch.ones(1, 64))
+    with pytest.warns(UserWarning, match=r"its weight is read by \S*Delegating.__getattr__"):
+        sparsify(Delegating(), 0.25, example=torch.ones(1, 64))
+
+
 def test_errors_of_another_kind_keep_their_text() -> None:
     model = nn.Sequential(Block())
     sparsify(model, 0.25, skip=["*.attn"])
