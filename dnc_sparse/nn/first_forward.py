@@ -64,15 +64,13 @@ def _complete(error: BaseException, module: nn.Module, prefix: str) -> None:
     """Add to the error which sparse layer's weight the failing code reads, once."""
     if getattr(error, "_names_sparse_layer", False):
         return
-    read = _read_layer(error.__traceback__, module)
+    read = read_layer(error.__traceback__, module)
     if read is None:
         return
-    name, reader, layer = prefix + read[0], read[1], read[2]
+    name, reason = prefix + read[0], read[1]
     text = (
-        f"{reader} reads the weight of {name!r}, which sparsify made a SparseLinear: its shape "
-        f"{list(layer.weight.shape)} is [rows, slots, bo, bi], not [n_out, n_in]. "
-        f"sparsify(model, ..., example=(inputs,)) leaves such layers dense, as does "
-        f"skip=[{name!r}]"
+        f"{reason.format(name)}. sparsify(model, ..., example=(inputs,)) leaves such layers dense, "
+        f"as does skip=[{name!r}]"
     )
     error._names_sparse_layer = True  # type: ignore[attr-defined]
     if len(error.args) == 1 and isinstance(error.args[0], str):
@@ -81,10 +79,11 @@ def _complete(error: BaseException, module: nn.Module, prefix: str) -> None:
         error.add_note(text)
 
 
-def _read_layer(
-    traceback: TracebackType | None, module: nn.Module
-) -> tuple[str, str, SparseLinear] | None:
-    """Find the innermost code of the error that names `weight` and a sparse layer in reach."""
+def read_layer(traceback: TracebackType | None, module: nn.Module) -> tuple[str, str] | None:
+    """Find the innermost code of the error that names `weight` and a sparse layer in reach.
+
+    Return the layer's name in the module, and a sentence about the layer of the name {!r}.
+    """
     inside = {m: name for name, m in module.named_modules() if isinstance(m, SparseLinear)}
     result = None
     while traceback is not None:
@@ -95,7 +94,12 @@ def _read_layer(
         elif "weight" in frame.f_code.co_names:
             reached = _in_reach(frame.f_code, frame.f_locals, inside)
             if reached is not None and reached is not frame.f_locals.get("self"):
-                result = inside[reached], frame.f_code.co_qualname, reached
+                reader, shape = frame.f_code.co_qualname, list(reached.weight.shape)
+                result = (
+                    inside[reached],
+                    f"{reader} reads the weight of {{!r}}, which sparsify made a SparseLinear: its "
+                    f"shape {shape} is [rows, slots, bo, bi], not [n_out, n_in]",
+                )
         traceback = traceback.tb_next
     return result
 

@@ -25,7 +25,7 @@ from dnc_sparse.nn.fused import unfused
 _HARMLESS = frozenset(
     getattr(Tensor, name).__get__
     for name in (
-        *("dtype", "device", "requires_grad", "layout", "is_leaf"),
+        *("dtype", "device", "requires_grad", "layout", "is_leaf", "grad"),
         *("is_cuda", "is_cpu", "is_meta", "is_xpu", "is_mps", "is_sparse", "is_quantized"),
     )
 ) | {
@@ -64,16 +64,25 @@ def observe(model: nn.Module, layers: Sequence[nn.Module], example: Any) -> Watc
     """Call the model on the example and return what it did with the layers."""
     watch = Watch()
     classes: list[tuple[nn.Module, Any]] = [(layer, type(layer)) for layer in layers]
+    plain = [(layer, layer._parameters.get("weight")) for layer in layers]
     try:
         for layer, kind in classes:
             layer.__class__ = _watched(kind)
             vars(layer)["_watch"] = watch
+        for layer, parameter in plain:
+            if parameter is not None:
+                vars(layer)["_plain"] = parameter
+                noted: Any = _noted(layer, parameter, watch)
+                layer._parameters["weight"] = noted
         call(model, example)
     finally:
+        for layer, parameter in plain:
+            if parameter is not None:
+                layer._parameters["weight"] = parameter
         for layer, kind in classes:
             layer.__class__ = kind
-            vars(layer).pop("_watch", None)
-            vars(layer).pop("_inside", None)
+            for name in ("_watch", "_plain", "_inside"):
+                vars(layer).pop(name, None)
     return watch
 
 
@@ -93,21 +102,27 @@ class _Noted(Tensor):
             return func(*args, **(kwargs or {}))
 
 
+def _noted(layer: nn.Module, plain: Tensor, watch: Watch) -> Tensor:
+    """Return a view of a weight that notes who reads it, and how."""
+    with torch._C.DisableTorchFunctionSubclass():
+        noted: Any = plain.detach().as_subclass(_Noted).requires_grad_(plain.requires_grad)
+    vars(noted).update(vars(plain), _is_param=True)
+    noted._note = lambda function: watch.readers.setdefault(layer, f"{_reader()} ({function})")
+    result: Tensor = noted
+    return result
+
+
 @cache
 def _watched(kind: type[Any]) -> type[nn.Module]:
     """Return a subclass of a layer's class that tells its own reading from that of others."""
 
     def weight(self: Any) -> Tensor:
-        plain: Tensor = self._parameters["weight"]
-        if vars(self).get("_inside"):
-            return plain
-        with torch._C.DisableTorchFunctionSubclass():
-            noted: Any = plain.detach().as_subclass(_Noted).requires_grad_(plain.requires_grad)
-        vars(noted).update(vars(plain), _is_param=True)
-        watch, reader = self._watch, _reader()
-        noted._note = lambda function: watch.readers.setdefault(self, f"{reader} ({function})")
-        result: Tensor = noted
-        return result
+        # the weight of a pruned layer is no parameter: a hook writes it before each call
+        plain: Tensor = vars(self).get("weight", vars(self).get("_plain"))
+        return plain if vars(self).get("_inside") else _noted(self, plain, self._watch)
+
+    def set_weight(self: Any, value: Tensor) -> None:
+        vars(self)["weight"] = value
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         self._watch.called.add(self)
@@ -118,20 +133,23 @@ def _watched(kind: type[Any]) -> type[nn.Module]:
             vars(self)["_inside"] = False
 
     # the name is the layer's, for models that look at it
-    return type(kind.__name__, (kind,), {"weight": property(weight), "forward": forward})
+    members = {"weight": property(weight, set_weight), "forward": forward}
+    return type(kind.__name__, (kind,), members)
 
 
 def _reader() -> str:
-    """Name the code that reads a weight: the nearest frame that is not this file's or torch's."""
+    """Name the code that reads a weight: the nearest method of a module, else function."""
     frame: FrameType | None = sys._getframe(1)
+    function = None
     while frame is not None:
-        if frame.f_code.co_filename != __file__:
-            name = frame.f_globals.get("__name__", "")
-            module = frame.f_locals.get("self")
-            if name.partition(".")[0] != "torch" or isinstance(module, nn.Module):
+        name = frame.f_globals.get("__name__", "")
+        if frame.f_code.co_filename != __file__ and name != nn.Module.__module__:
+            if isinstance(frame.f_locals.get("self"), nn.Module):
                 return frame.f_code.co_qualname
+            if function is None and name.partition(".")[0] != "torch":
+                function = frame.f_code.co_qualname
         frame = frame.f_back
-    return "other code"
+    return function or "other code"
 
 
 def _flat(values: Sequence[Any]) -> Iterator[Any]:

@@ -15,7 +15,7 @@ from dnc_sparse.nn import candidates, densities, readers
 from dnc_sparse.nn.candidates import Candidate, Skip
 from dnc_sparse.nn.convert import build, edges_of
 from dnc_sparse.nn.exchange import Replacement, replace
-from dnc_sparse.nn.first_forward import explain_first_forward
+from dnc_sparse.nn.first_forward import explain_first_forward, read_layer
 from dnc_sparse.nn.linear import FanIn, SparseLinear, check_fan_in_rule
 from dnc_sparse.nn.masks import choose_masks, choose_nonzero
 from dnc_sparse.nn.mlp import junction_seeds
@@ -213,9 +213,11 @@ def _call_converted(model: nn.Module, example: Any) -> None:
     try:
         readers.call(model, example)
     except Exception as error:
+        read = read_layer(error.__traceback__, model)
+        named = "" if read is None else f" ({read[1].format(read[0])})"
         raise RuntimeError(
             f"the model runs on the example while dense but not after its conversion, which was "
-            f"undone: {error}; name in skip= the layers that this code cannot do without"
+            f"undone: {error}{named}; name in skip= the layers that this code cannot do without"
         ) from error
 
 

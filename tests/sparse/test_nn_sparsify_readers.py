@@ -77,6 +77,11 @@ READERS: dict[str, Callable[[nn.Linear], Any]] = {
     "data": lambda m: m.weight.data,
     "operator": lambda m: 2 * m.weight,
     "index": lambda m: m.weight[0],
+    "_parameters": lambda m: functional.linear(torch.ones(1, 64), m._parameters["weight"]),
+    "parameters": lambda m: next(m.parameters()) * 2,
+    "get_parameter": lambda m: m.get_parameter("weight").t(),
+    "state_dict": lambda m: m.state_dict()["weight"].t(),
+    "class": lambda m: nn.Linear.forward(m, torch.ones(1, 64)),
     "in place": lambda m: m.weight.mul_(1),
 }
 
@@ -117,6 +122,9 @@ def test_each_way_of_reading_is_seen(name: str) -> None:
         lambda m: torch.zeros(1, dtype=m.weight.dtype, device=m.weight.device),
         lambda m: torch.is_floating_point(m.weight) and m.weight.is_floating_point(),
         lambda m: m.weight.requires_grad,
+        lambda m: next(m.parameters()).dtype,
+        lambda m: m.forward(torch.ones(1, 64)),
+        lambda m: m.weight.grad is None,
         lambda m: m.bias + 1,
         lambda m: (m.in_features, m.out_features),
         lambda m: isinstance(m.weight, Tensor),
@@ -210,10 +218,22 @@ def test_a_model_that_fails_once_converted_is_put_back() -> None:
             z: Tensor = self.fc(x)
             return z
 
+    text = "^the model runs on the example while dense but not after its conversion, which was un"
+
+    class Swapping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(64, 64)
+
+        def forward(self, x: Tensor) -> Tensor:
+            z: Tensor = torch.func.functional_call(self.fc, {"weight": torch.ones(64, 64)}, (x,))
+            return z
+
+    with pytest.raises(RuntimeError, match=text + "done: weight must be .* name in skip= the"):
+        sparsify(Swapping(), 0.25, example=torch.ones(2, 64))
     model = Picky()
     fc = model.fc
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    text = "^the model runs on the example while dense but not after its conversion, which was un"
     with pytest.raises(RuntimeError, match=text + "done: no linear layer; name in skip= the"):
         sparsify(model, 0.25, example=torch.ones(2, 64), optimizer=optimizer)
     assert model.fc is fc
@@ -275,7 +295,7 @@ def test_a_weight_handed_out_by_a_module_around_it_is_named() -> None:
     sparsify(model, 0.25)
     with pytest.raises(RuntimeError, match=r"\n\S*forward reads the weight of 'fc', which"):
         model(torch.ones(1, 64))
-    with pytest.warns(UserWarning, match=r"its weight is read by \S*Delegating.__getattr__"):
+    with pytest.warns(UserWarning, match=r"its weight is read by \S*Delegating.forward \(linear"):
         sparsify(Delegating(), 0.25, example=torch.ones(1, 64))
 
 
@@ -375,3 +395,15 @@ def test_weights_read_by_index_of_a_list_are_named() -> None:
     with pytest.warns(UserWarning, match=r"^sparsify replaced no layer: 'experts.0' left dense"):
         sparsify(model, 0.25, example=torch.ones(2, 64))
     assert model(torch.ones(2, 64)).shape == (2, 64)
+
+
+def test_a_pruned_model_runs_on_its_example() -> None:
+    model = nn.Sequential(nn.Linear(64, 64), Reading(READERS["matmul"]))
+    for layer in (model[0], model[1].fc):
+        nn.utils.prune.l1_unstructured(layer, "weight", 0.8)
+    x = torch.randn(3, 64)
+    expected = model(x)
+    report = sparsify(model, pattern="nonzero", example=x)
+    assert [row.replaced for row in report.rows] == [True, False]
+    assert reason(report, "1.fc").startswith("left dense: its weight is read by ")
+    torch.testing.assert_close(model(x), expected)
