@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from dnc_sparse.nn.convert import place
 from dnc_sparse.nn.fused import avoid_fused_encoder
-from dnc_sparse.nn.optimizers import Exchange
+from dnc_sparse.nn.optimizers import Exchange, places
 from dnc_sparse.nn.wrapping import check_bystanders
 
 
@@ -80,7 +80,7 @@ def _check_held(
 ) -> None:
     targets = {id(one.old): one.names[0] for one in replacements}
     targets |= {id(p): one.names[0] for one in replacements for p in one.old.parameters()}
-    exempt = {id(group) for optimizer in optimizers for group in optimizer.param_groups}
+    exempt = {place for optimizer in optimizers for place in places(optimizer)}
     check_bystanders(model, targets, exempt, verb)
 
 

@@ -48,9 +48,7 @@ class Exchange:
         optimiser that holds parameters outside its groups and state.
         """
         kind = type(optimizer).__name__
-        lists = {id(group["params"]) for group in optimizer.param_groups}
-        lists |= {id(optimizer.param_groups), id(optimizer.state)}
-        lists |= {id(group) for group in optimizer.param_groups}
+        lists = places(optimizer)
         targets = {key: pair[1] for key, pair in self._new.items()}
         if search(vars(optimizer).values(), targets, lists):
             raise RuntimeError(
@@ -79,6 +77,16 @@ class Exchange:
         # L-BFGS counts its weights once
         if getattr(optimizer, "_numel_cache", None) is not None:
             optimizer._numel_cache = None  # type: ignore[attr-defined]
+
+
+def places(optimizer: Optimizer) -> set[int]:
+    """Return the ids of the containers in which an optimiser's parameters are exchanged."""
+    groups = optimizer.param_groups
+    return {
+        *(id(groups), id(optimizer.state)),
+        *(id(group) for group in groups),
+        *(id(group["params"]) for group in groups),
+    }
 
 
 def _moved(what: str, value: Any, old: nn.Parameter, move: Move | None) -> Any:

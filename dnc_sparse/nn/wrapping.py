@@ -15,6 +15,8 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from dnc_sparse.nn.roads import search
+
 # the first part of the module's name and the class: what such a wrapper would do
 _WRAPPERS = {
     ("torch", "DistributedDataParallel"): "its reducer would never average the new weights",
@@ -58,9 +60,10 @@ def bystanders(
     """Name each live object outside the model that goes on with its layers as they were.
 
     Wrappers that hold the model or a layer of `targets` (names by the id of a layer or parameter),
-    and optimisers whose groups hold a parameter of it, but for groups with an id in `exempt`.
+    and optimisers that hold a parameter of it, but for what has an id in `exempt`. An optimiser is
+    what has groups of parameters, or the methods `step` and `zero_grad`.
     """
-    kinds: dict[type, bool] = {}
+    kinds: dict[type, str] = {}
     tree = {id(module) for module in model.modules()}
     groups: dict[int, str] = {}
     for thing in gc.get_objects():
@@ -71,22 +74,21 @@ def bystanders(
                 if held is not None:
                     groups[id(thing)] = held
             continue
-        wraps = kinds.get(cls)
-        if wraps is None:
-            wraps = kinds[cls] = _wrapper(cls) is not None and issubclass(cls, nn.Module)
-        if wraps and id(thing) not in tree and "_modules" in vars(thing):
+        kind = kinds.get(cls)
+        if kind is None:
+            kind = kinds[cls] = _kind(cls)
+        if kind == "optimiser":
+            found = search(vars(thing).values(), targets, set(exempt))
+            if found:
+                yield _built_before(f"an optimiser ({cls.__name__})", found[0], verb)
+        if kind == "wrapper" and id(thing) not in tree and "_modules" in vars(thing):
             inside = {id(module) for module in thing.modules()}
             if id(model) in inside or not inside.isdisjoint(targets):
                 text = f"{cls.__name__} wraps the model, and {_reason(cls)}"
                 yield f"{text}; {verb} first, wrap after"
     if groups:
-        named = _optimisers(groups)
-        held = next(iter(groups.values()))
-        yield (
-            f"{named} was built before and holds weights that {verb} replaces, such as that of "
-            f"{held!r}; it would go on with the old ones. Build it after {verb}, or hand it "
-            f"over, {verb}(..., optimizer=optimizer), to have them exchanged"
-        )
+        text = _built_before(_optimisers(groups), next(iter(groups.values())), verb)
+        yield f"{text}, or hand it over, {verb}(..., optimizer=optimizer), to have them exchanged"
 
 
 def check_bystanders(
@@ -99,6 +101,13 @@ def check_bystanders(
         text = next(bystanders(model, targets, exempt, verb), None)
         if text is not None:
             raise RuntimeError(text)
+
+
+def _built_before(named: str, layer: str, verb: str) -> str:
+    return (
+        f"{named} was built before and holds weights that {verb} replaces, such as that of "
+        f"{layer!r}; it would go on with the old ones. Build it after {verb}"
+    )
 
 
 def _held(params: Any, targets: Mapping[int, str]) -> str | None:
@@ -116,6 +125,15 @@ def _optimisers(groups: Mapping[int, str]) -> str:
             if any(id(group) in groups for group in held):
                 names.append(type(thing).__name__)
     return "an optimiser (" + ", ".join(sorted(set(names))) + ")" if names else "a parameter group"
+
+
+def _kind(cls: type) -> str:
+    """Tell what instances of a class may be to a model: a wrapper, an optimiser, or nothing."""
+    if issubclass(cls, nn.Module):
+        return "wrapper" if _wrapper(cls) is not None else ""
+    # those of torch are told by their groups
+    steps = all(callable(getattr(cls, name, None)) for name in ("step", "zero_grad"))
+    return "optimiser" if steps and not issubclass(cls, Optimizer) else ""
 
 
 def _wrapper(cls: type) -> tuple[str, str] | None:
