@@ -7,6 +7,7 @@ that the layer stays dense with the reason, but for plain values on its paramete
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,7 +18,6 @@ from dnc_sparse.nn.linear import SparseLinear
 
 # attributes that constructors write and the sparse layer has, or does not need
 _SIZES = {"in_features", "out_features", "nx", "nf"}
-_SPARSE = {"pattern", "init_fan_in", "relu"}
 # transformers marks with it that a module has its first values
 _MARKS = {"_is_hf_initialized"}
 _ORDINARY = frozenset(vars(nn.Module())) | _SIZES | _MARKS
@@ -76,7 +76,9 @@ def _attributes(layer: nn.Module, masked: bool) -> str | None:
         return "it was compiled in place (layer.compile()), which would be lost"
     if "forward" in attributes:
         return "its forward was replaced on this instance, which would be lost"
-    ordinary = _ORDINARY | (_SPARSE if isinstance(layer, SparseLinear) else frozenset())
+    ordinary = _ORDINARY | (
+        set(vars(_plain_sparse())) if isinstance(layer, SparseLinear) else set()
+    )
     for name in attributes:
         derived = masked and name in ("weight", "bias")
         if not (name in ordinary or name in _COMPANIONS or derived) and not name.endswith("hooks"):
@@ -88,7 +90,7 @@ def _stores(layer: nn.Module, masked: bool) -> str | None:
     expected = {"weight_orig" if masked else "weight", "bias"}
     buffers = {"weight_mask"} if masked else set()
     if isinstance(layer, SparseLinear):
-        buffers = {"_extra_state"}
+        buffers = set(_plain_sparse()._buffers)
     extra = [f"a parameter {name!r}" for name in layer._parameters if name not in expected] + [
         f"a buffer {name!r}" for name in layer._buffers if name not in buffers
     ]
@@ -97,6 +99,12 @@ def _stores(layer: nn.Module, masked: bool) -> str | None:
         return f"it has {extra[0]}, which would be lost"
     weight = layer._parameters.get("weight_orig" if masked else "weight")
     return "it has no parameter 'weight'" if weight is None else None
+
+
+@cache
+def _plain_sparse() -> SparseLinear:
+    """Return a layer with nothing but what its constructor gives it."""
+    return SparseLinear(1, 1, fan_in=1, device="meta")
 
 
 def _on_parameters(layer: nn.Module) -> str | None:
