@@ -37,11 +37,14 @@ def build(candidate: Candidate, *, keep: bool, rescale: bool, init_fan_in: FanIn
     )
     bound = 1 / math.sqrt(candidate.n_in)
     with torch.no_grad():
-        if keep:
+        if weight.is_meta:
+            # values are loaded later
+            pass
+        elif keep:
             layer.weight.copy_(reference.edge_weight(weight, layer.pattern))
             if rescale:
                 layer.weight.mul_(_growth(layer, "sparse")[:, None, None, None])
-        elif not weight.is_meta and not _is_uniform(weight, bound):
+        elif not _is_uniform(weight, bound):
             _redraw_(layer, weight, init_fan_in)
         if layer.bias is not None and bias is not None:
             drawn_anew = not keep and (bias.is_meta or _is_uniform(bias, bound))

@@ -90,7 +90,7 @@ def _left(layer: SparseLinear, roads: Roads) -> str | None:
 
 
 def _replacement(model: nn.Module, layer: SparseLinear, names: tuple[str, ...]) -> Replacement:
-    dense = layer.to_dense()
+    dense = layer.to_dense() if not layer.weight.is_meta else _without_values(layer)
     for name, old in layer.named_parameters():
         new = dense.get_parameter(name)
         hand_over(old, new)
@@ -107,6 +107,12 @@ def _replacement(model: nn.Module, layer: SparseLinear, names: tuple[str, ...]) 
     return Replacement(
         names, layer, new_layer, dense, lambda value: reference.dense_weight(value, pattern)
     )
+
+
+def _without_values(layer: SparseLinear) -> nn.Linear:
+    """Return the dense layer of a sparse one on the meta device, whose values come later."""
+    sizes, bias = (layer.in_features, layer.out_features), layer.bias is not None
+    return nn.Linear(*sizes, bias, device="meta", dtype=layer.weight.dtype)
 
 
 def _activated(model: nn.Module, name: str) -> bool:

@@ -234,3 +234,18 @@ def test_a_spec_that_rebuilds_to_other_edges_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_model_is_refused() -> None:
     with pytest.raises(TypeError, match=r"^sparsify_like takes a model, an nn.Module; got a d"):
         sparsify_like({}, {})  # type: ignore[arg-type]
+
+
+def test_layers_without_values_are_converted_both_ways() -> None:
+    with torch.device("meta"):
+        for choice in ({"density": 0.25}, {"density": 0.25, "keep_weights": True}):
+            model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64, bias=False))
+            assert len(sparsify(model, **choice).replaced) == 2
+            assert model[0].weight.is_meta
+            densify(model)
+            assert [type(m) for m in model] == [nn.Linear, nn.Linear]
+            assert model[0].weight.is_meta
+            assert model[1].bias is None
+        model = nn.Sequential(nn.Linear(64, 64))
+        sparsify(model, masks={"0": [[1.0] + [0.0] * 63] * 64})
+    assert model[0].weight.shape == (64, 1, 1, 1)
