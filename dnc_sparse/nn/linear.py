@@ -9,6 +9,7 @@
 """
 
 from collections.abc import Callable, Mapping, MutableMapping
+from functools import partial
 from typing import Any, Literal, NoReturn, Self, get_args
 
 import torch
@@ -112,13 +113,14 @@ class SparseLinear(SparseModule):
 
     def reset_parameters(self) -> None:
         """Draw weight and bias uniformly within 1 / sqrt(fan_in), as `nn.Linear` does."""
-        bound = _bound(row_fan_in(self, self.init_fan_in))
-        if _draw_uniform_(self.weight, bound[:, None, None, None]):
+        within_one = partial(nn.init.uniform_, a=-1, b=1)
+        if fill_(self.weight, within_one):
+            scale_(self.weight, _bound(row_fan_in(self, self.init_fan_in))[:, None, None, None])
             clear_empty_slots_(self)
             self.confirm_pattern()
-        if self.bias is not None:
+        if self.bias is not None and fill_(self.bias, within_one):
             bound = _bound(block_row_fan_in(self, self.init_fan_in))
-            _draw_uniform_(self.bias, bound.repeat_interleave(self.pattern.block[0]))
+            scale_(self.bias, bound.repeat_interleave(self.pattern.block[0]))
 
     def forward(self, input: Tensor) -> Tensor:
         """Return y: [..., n_out] for an input x: [..., n_in], any leading sizes, none included.
@@ -268,20 +270,16 @@ def scale_(tensor: Tensor, factor: Tensor) -> None:
     tensor.mul_(factor)
 
 
-@torch.no_grad()
-def _draw_uniform_(tensor: Tensor, bound: Tensor) -> bool:
-    """Draw within +-bound, and return whether that was done.
+def fill_(tensor: Tensor, initialise_: Callable[[Tensor], object]) -> bool:
+    """Fill a parameter by one of `torch.nn.init`, and return whether that was done.
 
-    Loaders that initialise what a checkpoint lacks replace torch's initialisers by some that leave
-    alone what it has (transformers does).
+    Loaders that initialise what a checkpoint lacks replace those functions by some that leave alone
+    what it has (transformers does).
     """
     counted = not tensor.is_inference()
     before = tensor._version if counted else 0
-    nn.init.uniform_(tensor, -1, 1)
-    if counted and tensor._version == before:
-        return False
-    scale_(tensor, bound)
-    return True
+    initialise_(tensor)
+    return not counted or tensor._version != before
 
 
 def check_fan_in_rule(rule: str) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -69,7 +71,8 @@ def test_report_is_an_aligned_table() -> None:
 
 
 def test_report_of_a_model_without_linear_layers() -> None:
-    report = sparsify(nn.Sequential(nn.ReLU()), 0.5)
+    with pytest.warns(UserWarning, match=r"^sparsify replaced no layer: the model has no"):
+        report = sparsify(nn.Sequential(nn.ReLU()), 0.5)
     assert report.rows == ()
     assert str(report).endswith("0 weights in linear layers became 0")
 
@@ -137,11 +140,12 @@ def test_left_dense_with_the_reason() -> None:
         }
     )
     model["hooked"].register_forward_hook(lambda module, args, output: None)
-    report = sparsify(model, 0.5, block=4)
+    with pytest.warns(UserWarning, match="^sparsify replaced no layer: .*; and 3 more$"):
+        report = sparsify(model, 0.5, block=4)
     assert notes(report) == {
         "attention.out_proj": "left dense: nn.MultiheadAttention reads its weight directly",
         "normed": "left dense: a ParametrizedLinear may rely on its dense weight",
-        "hooked": "left dense: it has hooks, which would be lost",
+        "hooked": "left dense: it has hooks, which would be lost (1 in its forward hooks)",
         "odd": "left dense: block 4x4 does not divide it",
         "lazy": "left dense: a LazyLinear may rely on its dense weight",
         "small": "left dense: 512 weights, fewer than min_size=1,024",
@@ -151,14 +155,15 @@ def test_left_dense_with_the_reason() -> None:
 
 def test_tied_weights_are_left() -> None:
     model = Tied()
-    assert notes(sparsify(model, 0.5)) == {
-        "out": "left dense: its parameters are shared with 'embed'"
-    }
+    reason = "left dense: its parameters are shared with 'embed'"
+    with pytest.warns(UserWarning, match=f"^sparsify replaced no layer: 'out' {reason}"):
+        assert notes(sparsify(model, 0.5)) == {"out": reason}
     assert model.out.weight is model.embed.weight
 
 
 def test_density_one_is_left_dense() -> None:
-    report = sparsify(nn.Sequential(nn.Linear(64, 32)), 1)
+    with pytest.warns(UserWarning, match="^sparsify replaced no layer: '0' left dense: density 1"):
+        report = sparsify(nn.Sequential(nn.Linear(64, 32)), 1)
     assert notes(report) == {"0": "left dense: density 1, for which dense arithmetic is faster"}
 
 
@@ -177,13 +182,20 @@ def test_second_call_leaves_sparse_layers_alone() -> None:
     model = Nested()
     sparsify(model, 0.25)
     state = copy.deepcopy(model.state_dict())
-    assert sparsify(model, 0.5).rows == ()
+    with pytest.warns(UserWarning, match="^sparsify replaced no layer: 'body.0' sparse already"):
+        report = sparsify(model, 0.5)
+    assert notes(report)["head"] == "sparse already: clash_free, fan_in 16, fan_out 8"
+    assert report.replaced == ()
+    assert report.weights_before == report.weights_after == 3 * 512
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({}, "give exactly one of density and budget; got None and None"),
-    ({"density": 0.5, "budget": 9}, "give exactly one of density and budget; got 0.5 and 9"),
+    ({}, "give exactly one of density, budget, pattern and masks; got none"),
+    (
+        {"density": 0.5, "budget": 9},
+        "give exactly one of density, budget, pattern and masks; got density=0.5 and budget=9",
+    ),
     ({"density": 1.5}, "density must lie in (0, 1], got 1.5"),
     ({"density": 0}, "density must lie in (0, 1], got 0"),
     (
@@ -246,3 +258,131 @@ def fall(model: nn.Module, loss_of: Callable[[], Tensor], steps: int = 30) -> li
         optimizer.step()
         losses.append(loss.item())
     return losses
+
+
+def test_skip_none_skips_nothing_and_globs_fit() -> None:
+    def kept(skip: Any) -> list[str]:
+        report = sparsify(Nested(), 0.25, skip=skip)
+        return [row.names[0] for row in report.rows if row.note == "left dense: skipped, as asked"]
+
+    assert kept(None) == kept([]) == []
+    assert kept("body.*") == kept(["b*y"]) == ["body.0", "body.2"]
+    assert kept(["*.2", "ag?in"]) == ["body.2", "head"]
+
+
+@pytest.mark.parametrize(
+    ("skip", "text"),
+    [
+        (4, "skip takes names, globs, a function of (name, layer), or None; got 4 (int)"),
+        ([0], "skip holds 0 (int), which is no name; write names as model.named_modules() gives"),
+    ],
+)
+def test_skip_of_a_wrong_type_is_named(skip: Any, text: str) -> None:
+    with pytest.raises(TypeError, match="^" + re.escape(text)):
+        sparsify(Nested(), 0.25, skip=skip)
+
+
+def test_densities_by_name_and_glob() -> None:
+    model = Nested()
+    report = sparsify(model, {"body.*": 0.5, "body.2": 0.125})
+    assert [(row.asked, row.density) for row in report.rows] == [
+        (0.5, 0.5),
+        (0.125, 0.125),
+        (None, 1),
+    ]
+    assert notes(report)["head"] == "left dense: no density is asked for it"
+    assert sparsify(model, {"again": 0.25, "*": 0.5}).rows[2].asked == 0.25
+
+
+WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"density": "abc"}, TypeError, "density must be a number in (0, 1], such as 0.25; got 'abc'"),
+    ({"density": torch.tensor(0.5)}, TypeError, "density must be a number in (0, 1], such as 0.25"),
+    ({"density": True}, TypeError, "density must be a number in (0, 1], such as 0.25; got True"),
+    ({"density": [0.5]}, TypeError, "density must be a number in (0, 1], such as 0.25; got [0.5]"),
+    ({"density": float("nan")}, ValueError, "density must lie in (0, 1], got nan"),
+    ({"density": -0.1}, ValueError, "density must lie in (0, 1], got -0.1"),
+    ({"density": {"head": None}}, TypeError, "density of 'head' must be a number in (0, 1]"),
+    ({"density": {"head": 2}}, ValueError, "density of 'head' must lie in (0, 1], got 2"),
+    ({"density": {0: 0.5}}, TypeError, "density has a key 0 (int), no name"),
+    ({"density": {"tail": 0.5}}, ValueError, "density names no linear layer: 'tail'; linear lay"),
+    ({"budget": 1e4}, TypeError, "budget must be a whole number, got 10000.0 (float)"),
+    ({"budget": True}, TypeError, "budget must be a whole number, got True (bool)"),
+    ({"density": 0.5, "seed": "a"}, TypeError, "seed must be a whole number, got 'a' (str)"),
+    ({"density": 0.5, "dense_above": 2}, ValueError, "dense_above must lie in (0, 1], got 2"),
+    ({"density": 0.5, "min_size": "1"}, TypeError, "min_size must be a whole number, got '1'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "kind", "text"), WRONG)
+def test_arguments_of_a_wrong_kind_are_named(
+    arguments: dict[str, Any], kind: type[Exception], text: str
+) -> None:
+    model = Nested()
+    with pytest.raises(kind, match="^" + re.escape(text)):
+        sparsify(model, **arguments)
+    assert not any(isinstance(module, SparseLinear) for module in model.modules())
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert sparsify(Nested(), np.float32(0.25)).rows[0].asked == 0.25
+    assert sparsify(Nested(), budget=np.int64(2000)).weights_after <= 2000
+
+
+def test_what_is_no_model_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"^sparsify takes a model, .* in place; got a Report$"):
+        sparsify(sparsify(Nested(), 0.25), 0.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^the model is itself a SparseLinear; build one of ano"):
+        sparsify(SparseLinear(64, 64, 0.25), 0.5)
+
+
+def test_a_report_taken_for_the_model_says_so() -> None:
+    report = sparsify(Nested(), 0.25)
+    text = "sparsify changes the model in place and returns a report: write report = sparsify"
+    with pytest.raises(TypeError, match="^a Report cannot be called; " + text):
+        report(torch.ones(1, 64))
+    with pytest.raises(AttributeError, match="^a Report has no attribute 'parameters'; " + text):
+        report.parameters()
+    with pytest.raises(AttributeError, match="^a Report has no attribute 'to'; " + text):
+        report.to("cpu")
+    assert copy.deepcopy(report) == pickle.loads(pickle.dumps(report)) == report
+
+
+class Mixed(nn.Module):
+    """Modules with weights of every kind, one of them with bare parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(64, 64)
+        self.lstm = nn.LSTM(16, 16)
+        self.conv = nn.Conv2d(4, 8, 3)
+        self.pair = nn.Bilinear(4, 4, 8)
+        self.attention = nn.MultiheadAttention(16, 2)
+        self.norm = nn.LayerNorm(64)
+        self.experts = nn.Parameter(torch.zeros(4, 16, 16))
+        self.parts = nn.ParameterList([torch.zeros(2, 8), torch.zeros(3)])
+
+
+def test_the_report_names_what_was_not_looked_at_with_its_share() -> None:
+    report = sparsify(Mixed(), 0.25)
+    assert [(o.name, o.kind, o.weights) for o in report.others] == [
+        ("lstm", "LSTM", 2 * 4 * 16 * 16),
+        ("(the model)", "Mixed", 4 * 16 * 16),
+        ("attention", "MultiheadAttention", 3 * 16 * 16),
+        ("conv", "Conv2d", 8 * 4 * 9),
+        ("pair", "Bilinear", 8 * 4 * 4),
+        ("parts", "ParameterList", 16),
+    ]
+    total = 64 * 64 + 16 * 16 + sum(o.weights for o in report.others)
+    assert [o.share for o in report.others] == [o.weights / total for o in report.others]
+    assert str(report).splitlines()[-7:-4] == [
+        "not looked at  class               weights  of all",
+        f"lstm           LSTM                  2,048   {2048 / total:.1%}",
+        f"(the model)    Mixed                 1,024   {1024 / total:.1%}",
+    ]
+
+
+def test_tied_and_parametrized_weights_are_counted_once() -> None:
+    model = Tied()
+    model.normed = nn.utils.parametrizations.weight_norm(nn.Linear(64, 32))  # type: ignore[assignment]
+    model.fc = nn.Linear(64, 64)  # type: ignore[assignment]
+    assert sparsify(model, 0.25).others == ()
