@@ -9,7 +9,6 @@ from torch import Tensor
 
 from dnc_sparse.patterns import Pattern
 
-
 _STRIDED = torch.strided
 
 
