@@ -432,7 +432,7 @@ def refused() -> dict[str, tuple[Callable[[], Tensor], type[Exception], str]]:
         "a number": (
             lambda: torch.tensor(1.0),
             ValueError,
-            r"^x must have a dimension of n_in numbers, got a single number$",
+            r"^x must be \[batch, 32\] for Pattern\(.*, got \[\]$",
         ),
     }
 
