@@ -43,7 +43,7 @@ def linear(
     if needs_operators(x, weight, bias):
         return keyed_linear(x, weight, bias, pattern.key, relu)
     if x.dim() != 2:
-        return _by_rows(x, lambda rows: linear(rows, weight, bias, pattern, relu))
+        return _by_rows(x, pattern.key, lambda rows: linear(rows, weight, bias, pattern, relu))
     if torch._C._is_any_autocast_enabled():
         x, weight, bias = _autocast(x, weight, bias)
     check(pattern, {"x": x, "weight": weight, "bias": bias})
@@ -65,7 +65,7 @@ def keyed_linear(
     if not needs_operators(x, weight, bias):
         return linear(x, weight, bias, Pattern.from_key(key), relu)
     if x.dim() != 2 or x.is_nested:
-        return _by_rows(x, lambda rows: keyed_linear(rows, weight, bias, key, relu))
+        return _by_rows(x, key, lambda rows: keyed_linear(rows, weight, bias, key, relu))
     _check_layout(x)
     _refuse_legacy_onnx()
     if torch._C._is_any_autocast_enabled():
@@ -106,12 +106,12 @@ def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     return grad
 
 
-def _by_rows(x: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+def _by_rows(x: Tensor, key: str, run: Callable[[Tensor], Tensor]) -> Tensor:
     """Run with an x that is no matrix as one: [..., n_out]."""
     if x.is_nested:
         return _by_parts(x, run)
     if x.dim() == 0:
-        raise ValueError("x must have a dimension of n_in numbers, got a single number")
+        raise misfit(Pattern.from_key(key), "x", x, "x", x)
     _check_layout(x)
     y = run(x.flatten(0, -2) if x.dim() > 2 else x.reshape(1, -1))
     return y.reshape(*x.shape[:-1], y.shape[-1])

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from dnc_sparse.patterns import Pattern
 
+_STRIDED = torch.strided
+
 
 def check(
     pattern: Pattern, tensors: dict[str, Tensor | None], groups: tuple[Any, ...] = ()
@@ -30,9 +32,8 @@ def check(
     for name, tensor in tensors.items():
         if tensor is not None and not (
             tensor.shape == shapes[name]
-            and tensor.layout == torch.strided
-            and tensor.dtype == dtype
-            and tensor.device == device
+            and tensor.layout is _STRIDED
+            and (tensor is first or (tensor.dtype is dtype and tensor.device == device))
         ):
             raise misfit(pattern, name, tensor, first_name, first, groups)
 

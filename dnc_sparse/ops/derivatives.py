@@ -31,13 +31,18 @@ MaybeTensor = Tensor | None
 
 
 def gradients(
-    ctx: Any, grad_y: Tensor, functions: Any, pattern: Any, first: int = 0
+    ctx: Any,
+    grad_y: Tensor,
+    saved: tuple[Tensor, Tensor, MaybeTensor],
+    functions: Any,
+    pattern: Any,
+    first: int = 0,
 ) -> tuple[MaybeTensor, MaybeTensor, MaybeTensor]:
     """Return the needed ones of the gradients in x, weight and bias, by these functions.
 
-    `first` is where x stands among the arguments.
+    `saved` are x, weight, and y where ReLU made it; `first` is where x stands among the arguments.
     """
-    x, weight, y = ctx.saved_tensors
+    x, weight, y = saved
     if y is not None:
         # torch.relu's own backward; detached, as y tells only signs, whose derivative is zero
         grad_y = torch.ops.aten.threshold_backward(grad_y, y.detach(), 0)
@@ -95,7 +100,12 @@ class Forward(Function):
     def backward(ctx: Any, *grads: MaybeTensor) -> Any:
         if grads[0] is None:
             return (None,) * 6
-        return None, *gradients(ctx, grads[0], Operators, ctx.pattern, first=1), None, None
+        return (
+            None,
+            *gradients(ctx, grads[0], ctx.saved_tensors, Operators, ctx.pattern, 1),
+            None,
+            None,
+        )
 
     @staticmethod
     @_seen_by_outer_transforms

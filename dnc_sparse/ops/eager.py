@@ -27,6 +27,7 @@ _function_modes = torch._C._is_torch_function_mode_enabled
 _transforms = torch._C._are_functorch_transforms_active
 _trace = torch._C._get_tracing_state
 _is_grad_enabled = torch.is_grad_enabled
+_saved_tensors_hooks = torch._C._autograd._top_saved_tensors_default_hooks
 
 
 def needs_operators(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
@@ -92,17 +93,39 @@ class _Eager(torch.autograd.Function):
             y if relu else None,
         )
         ctx.pattern, ctx.backend = pattern, backend
+        ctx.hooked = _saved_tensors_hooks(True) is not None
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (grad_y,) = grads
-        # somebody wants second derivatives, which only operators have, or looks at the call
-        if _is_grad_enabled() or needs_operators(grad_y, grad_y):
-            own = gradients(ctx, grad_y, Operators, ctx.pattern.key)
+        saved = ctx.saved_tensors
+        # somebody wants second derivatives, which only operators have, or looks at the call; or
+        # has changed what was saved, so that it has to be checked again, as operators do
+        if (
+            _is_grad_enabled()
+            or needs_operators(grad_y, grad_y)
+            or (ctx.hooked and _other(saved, grad_y, ctx.pattern))
+        ):
+            own = gradients(ctx, grad_y, saved, Operators, ctx.pattern.key)
         else:
-            own = gradients(ctx, grad_y, ctx.backend, ctx.pattern)
+            own = gradients(ctx, grad_y, saved, ctx.backend, ctx.pattern)
         return *own, None, None, None
+
+
+def _other(saved: tuple[Tensor | None, ...], grad_y: Tensor, pattern: Pattern) -> bool:
+    """Whether hooks gave back something else than a kernel can take for x and the weight."""
+    shapes = (len(grad_y), pattern.n_in), pattern.weight_shape
+    return any(
+        tensor is not None
+        and not (
+            type(tensor) in _PLAIN
+            and tensor.shape == shape
+            and tensor.dtype == grad_y.dtype
+            and tensor.device == grad_y.device
+        )
+        for tensor, shape in zip(saved[:2], shapes, strict=True)
+    )
 
 
 # `_Eager.apply` without its search for transforms, which `needs_operators` has excluded

@@ -432,7 +432,7 @@ def refused() -> dict[str, tuple[Callable[[], Tensor], type[Exception], str]]:
         "a number": (
             lambda: torch.tensor(1.0),
             ValueError,
-            r"^x must have a dimension of n_in numbers, got a single number$",
+            r"^x must be \[batch, 32\] for Pattern\(.*, got \[\]$",
         ),
     }
 
@@ -477,6 +477,27 @@ STEPS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "checkpoint": lambda m, x: checkpointed(m, x, False),
     "checkpoint, reentrant": lambda m, x: checkpointed(m, x, True),
 }
+
+
+@pytest.mark.parametrize(
+    ("unpack", "error", "message"),
+    [
+        (lambda t: t.half(), TypeError, r"^(x|weight|grad_y) is torch.float(16|32) but "),
+        (lambda t: t.to("meta"), RuntimeError, r"^(x|weight|grad_y) is on (meta|cpu) but "),
+        (lambda t: t[:1], ValueError, r"^(x|grad_y) has batch 1 but |^(x|weight) must be \["),
+    ],
+    ids=["dtype", "device", "shape"],
+)
+@pytest.mark.parametrize("needs", [(True, True), (True, False), (False, True)], ids=str)
+def test_hooks_that_give_back_another_tensor(
+    unpack: Any, error: type[Exception], message: str, needs: tuple[bool, bool]
+) -> None:
+    model, x = layer(), torch.randn(5, 32, requires_grad=needs[0])
+    model.weight.requires_grad_(needs[1])
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, unpack):
+        y = model(x)
+    with pytest.raises(error, match=message):
+        y.sum().backward()
 
 
 @pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
