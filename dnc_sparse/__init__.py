@@ -5,7 +5,16 @@ from importlib.metadata import version
 __version__ = version("dnc-sparse")
 
 from dnc_sparse.backends.explanation import explain
-from dnc_sparse.nn import SparseLinear, SparseMLP, sparsify
+from dnc_sparse.nn import SparseLinear, SparseMLP, densify, sparsify, sparsify_like
 from dnc_sparse.patterns import Pattern
 
-__all__ = ["Pattern", "SparseLinear", "SparseMLP", "__version__", "explain", "sparsify"]
+__all__ = [
+    "Pattern",
+    "SparseLinear",
+    "SparseMLP",
+    "__version__",
+    "densify",
+    "explain",
+    "sparsify",
+    "sparsify_like",
+]

@@ -7,9 +7,18 @@ nested tensors for it. Both decide by attributes, which are set here to their do
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import nn
 
 from dnc_sparse.nn.linear import SparseLinear
+
+# 0 stands for "neither relu nor gelu"; the activation itself is kept elsewhere
+_UNFUSED = (
+    (nn.TransformerEncoderLayer, "activation_relu_or_gelu", 0),
+    (nn.TransformerEncoder, "use_nested_tensor", False),
+)
 
 
 def avoid_fused_encoder(model: nn.Module) -> None:
@@ -19,13 +28,28 @@ def avoid_fused_encoder(model: nn.Module) -> None:
     where torch would otherwise stop with "2d weights expected". Results do not change, except that
     torch sets padded positions to zero in its fused path and computes them in this one.
     """
-    for module in model.modules():
-        if isinstance(module, nn.TransformerEncoderLayer) and _is_sparse(module):
-            # 0 stands for "neither relu nor gelu"; the activation itself is kept elsewhere
-            module.activation_relu_or_gelu = 0
-        elif isinstance(module, nn.TransformerEncoder) and _is_sparse(module):
-            module.use_nested_tensor = False
+    for module, name, value in _switches(model):
+        if any(isinstance(child, SparseLinear) for child in module.modules()):
+            setattr(module, name, value)
 
 
-def _is_sparse(module: nn.Module) -> bool:
-    return any(isinstance(child, SparseLinear) for child in module.modules())
+@contextmanager
+def unfused(model: nn.Module) -> Iterator[None]:
+    """Make every encoder layer call its layers one by one, within the context."""
+    before = [(module, name, getattr(module, name)) for module, name, _ in _switches(model)]
+    try:
+        for module, name, value in _switches(model):
+            setattr(module, name, value)
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
+
+
+def _switches(model: nn.Module) -> list[tuple[nn.Module, str, object]]:
+    return [
+        (module, name, value)
+        for module in model.modules()
+        for kind, name, value in _UNFUSED
+        if isinstance(module, kind) and hasattr(module, name)
+    ]

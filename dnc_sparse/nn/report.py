@@ -1,10 +1,18 @@
-"""What `sparsify` did to each linear layer, as data and as a table."""
+"""What a conversion did to each linear layer of a model, as data and as a table."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+_IN_PLACE = (
+    "sparsify changes the model in place and returns a report: write report = sparsify(model, ...) "
+    "and go on with the model"
+)
 _HEADER = ("layer", "inputs -> outputs", "asked", "density", "weights", "what was done")
 
 
@@ -12,8 +20,8 @@ _HEADER = ("layer", "inputs -> outputs", "asked", "density", "weights", "what wa
 class ReportRow:
     """One linear layer: its names in the model, sizes, densities and what was done, with why.
 
-    `asked` is None where the layer was never a candidate; `weights` counts those in use afterwards,
-    biases not among them.
+    `asked` is None where no density was asked of the layer; `weights` counts those in use
+    afterwards, biases not among them, and `before` those of a layer that was sparse already.
     """
 
     names: tuple[str, ...]
@@ -23,6 +31,7 @@ class ReportRow:
     weights: int
     replaced: bool
     note: str
+    before: int | None = None
 
     @property
     def density(self) -> float:
@@ -30,21 +39,40 @@ class ReportRow:
         return self.weights / max(self.n_in * self.n_out, 1)
 
 
+@dataclass(frozen=True)
+class OtherWeights:
+    """A module with weights that was not looked at: its name in the model, class and weights.
+
+    `share` is that of all weights that the model had; weights are parameters with two dimensions or
+    more.
+    """
+
+    name: str
+    kind: str
+    weights: int
+    share: float
+
+
 @dataclass(frozen=True, repr=False)
 class Report:
-    """All linear layers of a model after `sparsify`; printing it gives an aligned table."""
+    """All linear layers of a model after a conversion, and the modules that were not looked at.
+
+    Printing it gives aligned tables.
+    """
 
     rows: tuple[ReportRow, ...]
+    others: tuple[OtherWeights, ...] = ()
+    verb: str = "replaced"
 
     @property
     def replaced(self) -> tuple[ReportRow, ...]:
-        """The layers that are sparse now."""
+        """The layers that were replaced."""
         return tuple(row for row in self.rows if row.replaced)
 
     @property
     def weights_before(self) -> int:
-        """Weights of all linear layers when they were dense."""
-        return sum(row.n_in * row.n_out for row in self.rows)
+        """Weights of all linear layers before: those of a dense layer, unless a row says less."""
+        return sum(row.n_in * row.n_out if row.before is None else row.before for row in self.rows)
 
     @property
     def weights_after(self) -> int:
@@ -55,11 +83,43 @@ class Report:
         """Return the table, one line a layer, and a line of totals."""
         lines = [_HEADER, *(_cells(row) for row in self.rows)]
         before, after = self.weights_before, self.weights_after
-        total = f"{len(self.replaced)} of {len(self.rows)} layers replaced"
+        total = f"{len(self.replaced)} of {len(self.rows)} layers {self.verb}"
         lines.append(("total", "", "", f"{after / max(before, 1):.4g}", f"{after:,}", total))
-        return _aligned(lines) + f"\n{before:,} weights in linear layers became {after:,}"
+        text = _aligned(lines) + f"\n{before:,} weights in linear layers became {after:,}"
+        if self.others:
+            header = ("not looked at", "class", "weights", "of all")
+            cells = [(o.name, o.kind, f"{o.weights:,}", f"{o.share:.1%}") for o in self.others]
+            text += "\n" + _aligned([header, *cells], "<<>>")
+        return text
 
     __repr__ = __str__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise TypeError: the model, not the report, is what one calls."""
+        raise TypeError(f"a Report cannot be called; {_IN_PLACE}")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Raise AttributeError, which says that the model is elsewhere."""
+        raise AttributeError(f"a Report has no attribute {name!r}; {_IN_PLACE}")
+
+
+def other_weights(model: nn.Module, layers: Sequence[nn.Module]) -> tuple[OtherWeights, ...]:
+    """List the modules with weights that are in none of the layers; largest first."""
+    seen = {parameter for layer in layers for parameter in layer.parameters()}
+    total = sum(_size(parameter) for parameter in model.parameters())
+    sizes = []
+    for name, module in model.named_modules():
+        fresh = [p for p in module.parameters(recurse=False) if p not in seen]
+        seen.update(fresh)
+        size = sum(map(_size, fresh))
+        if size:
+            sizes.append((name or "(the model)", type(module).__name__, size))
+    sizes.sort(key=lambda item: -item[2])
+    return tuple(OtherWeights(*item, share=item[2] / total) for item in sizes)
+
+
+def _size(parameter: nn.Parameter) -> int:
+    return 0 if is_lazy(parameter) or parameter.dim() < 2 else parameter.numel()
 
 
 def _cells(row: ReportRow) -> tuple[str, ...]:
@@ -73,9 +133,8 @@ def _cells(row: ReportRow) -> tuple[str, ...]:
     )
 
 
-def _aligned(lines: Sequence[tuple[str, ...]]) -> str:
+def _aligned(lines: Sequence[tuple[str, ...]], align: str = "<<>>><") -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    align = ("<", "<", ">", ">", ">", "<")
     text = [
         "  ".join(f"{c:{a}{w}}" for c, a, w in zip(line, align, widths, strict=True)).rstrip()
         for line in lines

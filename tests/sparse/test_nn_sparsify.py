@@ -69,7 +69,8 @@ def test_report_is_an_aligned_table() -> None:
 
 
 def test_report_of_a_model_without_linear_layers() -> None:
-    report = sparsify(nn.Sequential(nn.ReLU()), 0.5)
+    with pytest.warns(UserWarning, match=r"^sparsify replaced no layer: the model has no"):
+        report = sparsify(nn.Sequential(nn.ReLU()), 0.5)
     assert report.rows == ()
     assert str(report).endswith("0 weights in linear layers became 0")
 
@@ -137,11 +138,12 @@ def test_left_dense_with_the_reason() -> None:
         }
     )
     model["hooked"].register_forward_hook(lambda module, args, output: None)
-    report = sparsify(model, 0.5, block=4)
+    with pytest.warns(UserWarning, match="^sparsify replaced no layer: .*; and 3 more$"):
+        report = sparsify(model, 0.5, block=4)
     assert notes(report) == {
         "attention.out_proj": "left dense: nn.MultiheadAttention reads its weight directly",
         "normed": "left dense: a ParametrizedLinear may rely on its dense weight",
-        "hooked": "left dense: it has hooks, which would be lost",
+        "hooked": "left dense: it has hooks, which would be lost (1 in its forward hooks)",
         "odd": "left dense: block 4x4 does not divide it",
         "lazy": "left dense: a LazyLinear may rely on its dense weight",
         "small": "left dense: 512 weights, fewer than min_size=1,024",
@@ -151,14 +153,15 @@ def test_left_dense_with_the_reason() -> None:
 
 def test_tied_weights_are_left() -> None:
     model = Tied()
-    assert notes(sparsify(model, 0.5)) == {
-        "out": "left dense: its parameters are shared with 'embed'"
-    }
+    reason = "left dense: its parameters are shared with 'embed'"
+    with pytest.warns(UserWarning, match=f"^sparsify replaced no layer: 'out' {reason}"):
+        assert notes(sparsify(model, 0.5)) == {"out": reason}
     assert model.out.weight is model.embed.weight
 
 
 def test_density_one_is_left_dense() -> None:
-    report = sparsify(nn.Sequential(nn.Linear(64, 32)), 1)
+    with pytest.warns(UserWarning, match="^sparsify replaced no layer: '0' left dense: density 1"):
+        report = sparsify(nn.Sequential(nn.Linear(64, 32)), 1)
     assert notes(report) == {"0": "left dense: density 1, for which dense arithmetic is faster"}
 
 
@@ -177,13 +180,20 @@ def test_second_call_leaves_sparse_layers_alone() -> None:
     model = Nested()
     sparsify(model, 0.25)
     state = copy.deepcopy(model.state_dict())
-    assert sparsify(model, 0.5).rows == ()
+    with pytest.warns(UserWarning, match="^sparsify replaced no layer: 'body.0' sparse already"):
+        report = sparsify(model, 0.5)
+    assert notes(report)["head"] == "sparse already: clash_free, fan_in 16, fan_out 8"
+    assert report.replaced == ()
+    assert report.weights_before == report.weights_after == 3 * 512
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({}, "give exactly one of density and budget; got None and None"),
-    ({"density": 0.5, "budget": 9}, "give exactly one of density and budget; got 0.5 and 9"),
+    ({}, "give exactly one of density, budget, pattern and masks; got none"),
+    (
+        {"density": 0.5, "budget": 9},
+        "give exactly one of density, budget, pattern and masks; got density=0.5 and budget=9",
+    ),
     ({"density": 1.5}, "density must lie in (0, 1], got 1.5"),
     ({"density": 0}, "density must lie in (0, 1], got 0"),
     (
