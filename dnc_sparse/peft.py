@@ -75,8 +75,8 @@ class LoraSparseLinear(Linear):  # type: ignore[misc]
             raise ValueError(
                 f"merging an adapter would make the layer dense: B A has "
                 f"{layer.in_features * layer.out_features:,} entries, the sparse weight only "
-                f"{layer.n_edges:,}; keep the adapter beside it, or make the base dense first "
-                f"(dnc_sparse.densify) and merge then"
+                f"{layer.n_edges:,}; keep the adapter beside it, or save it, make the base dense "
+                f"(dnc_sparse.densify), load the adapter onto that and merge there"
             )
         super().merge(safe_merge, adapter_names)
 
