@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from model_zoo import Model, models
 
 from dnc_sparse import sparsify
-from dnc_sparse.machine import describe
+from dnc_sparse.processor import processor
 
 MARKS = ("<!-- models -->\n", "<!-- end of models -->\n")
 LIBRARIES = ("torch", "torchvision", "timm", "transformers")
@@ -39,7 +39,9 @@ ROUNDS = 3
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder of results.jsonl; kept lines are not redone.")] = Path("runs/models"),
+    out: Annotated[
+        Path, typer.Option(help="Folder of results.jsonl; kept lines are not redone.")
+    ] = Path("runs/models"),
     only: Annotated[str, typer.Option(help="Names or globs of models, separated by commas.")] = "*",
     density: Annotated[float, typer.Option(help="Of each layer that is replaced.")] = 1 / 8,
     blocks: Annotated[str, typer.Option(help="Sides of blocks, separated by commas.")] = "1,8",
@@ -116,7 +118,9 @@ def measured(model: Model, density: float, sides: Sequence[int]) -> dict[str, An
         seconds = step_seconds(candidates, inputs)
     return {
         "model": model.full_name,
-        "parameters": {name: sum(p.numel() for p in m.parameters()) for name, m in candidates.items()},
+        "parameters": {
+            name: sum(p.numel() for p in m.parameters()) for name, m in candidates.items()
+        },
         "linear_weights": reports[sides[0]].weights_before,
         "layers": len(reports[sides[0]].rows),
         "replaced": {str(side): len(report.replaced) for side, report in reports.items()},
@@ -180,7 +184,15 @@ def table(rows: Sequence[Mapping[str, Any]], sides: Sequence[int]) -> str:
     """Return the rows as a table in Markdown."""
     sized = [f"{side}x{side}" for side in sides]
     steps = [f"step {name}, ms" for name in ("dense", *sized)]
-    header = ["model", "parameters", *(f"sparse {s}" for s in sized), "layers", *(f"replaced {s}" for s in sized), f"left dense at {sized[-1]}", *steps]
+    header = [
+        "model",
+        "parameters",
+        *(f"sparse {s}" for s in sized),
+        "layers",
+        *(f"replaced {s}" for s in sized),
+        f"left dense at {sized[-1]}",
+        *steps,
+    ]
     lines = [header, ["---"] * len(header)]
     for row in rows:
         if row["error"]:
@@ -209,7 +221,7 @@ def heading(settings: Mapping[str, Any]) -> str:
     """Return the machine, the versions and the settings in a sentence."""
     libraries = ", ".join(f"{name} {settings[name]}" for name in LIBRARIES if name in settings)
     return (
-        f"{describe()}; {libraries}; {settings['threads']} thread(s), "
+        f"{processor()}; {libraries}; {settings['threads']} thread(s), "
         f"density {settings['density']:g}, the fastest of {ROUNDS} steps by turns."
     )
 
