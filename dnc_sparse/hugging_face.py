@@ -21,15 +21,15 @@ class SparsePreTrained:
     def _initialize_weights(self, module: Any, *args: Any, **kwargs: Any) -> None:
         # the walk over all modules, torch's initialisers guarded, ends at the model itself
         if module is self:
-            for layer in module.modules():
-                _draw(layer)
+            _draw_all(module)
         super()._initialize_weights(module, *args, **kwargs)  # type: ignore[misc]
 
 
-def _draw(module: nn.Module) -> None:
-    """Draw a sparse layer's parameters, but for those that transformers marked as loaded."""
-    if isinstance(module, SparseLinear) and not all(map(_is_loaded, module.parameters())):
-        module.reset_parameters()
+def _draw_all(model: Any) -> None:
+    """Draw the parameters of sparse layers, but for those that transformers marked as loaded."""
+    for layer in model.modules():
+        if isinstance(layer, SparseLinear) and not all(map(_is_loaded, layer.parameters())):
+            layer.reset_parameters()
 
 
 def _is_loaded(parameter: nn.Parameter) -> bool:
