@@ -42,7 +42,7 @@ def export(
     if not options.pop("dynamo", True):
         raise ValueError(
             "dynamo=False asks for torch's old exporter, which cannot translate sparse layers; "
-            "leave dynamo out, or replace every sparse layer by layer.to_dense() first"
+            "leave dynamo out, or make the model dense first (dnc_sparse.densify)"
         )
     table = translation_table() | (options.pop("custom_translation_table", None) or {})
     export_with = dict(dynamo=True, custom_translation_table=table, **options)
