@@ -35,7 +35,8 @@ from dnc_sparse.processor import processor
 
 MARKS = ("<!-- models -->\n", "<!-- end of models -->\n")
 LIBRARIES = ("torch", "torchvision", "timm", "transformers")
-ROUNDS = 3
+# rounds of steps: at least so many, then more until the time is up
+ROUNDS, SECONDS = 3, 3.0
 
 
 def main(
@@ -159,9 +160,10 @@ def _tensors(output: Any) -> Iterator[Tensor]:
 
 
 def step_seconds(candidates: Mapping[str, nn.Module], inputs: Any) -> dict[str, float]:
-    """Time forward and backward of each candidate: the fastest of a few rounds by turns."""
+    """Time forward and backward of each candidate: the fastest of several rounds by turns."""
     times: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(1 + ROUNDS):
+    end = time.perf_counter() + SECONDS
+    while len(times["dense"]) <= ROUNDS or time.perf_counter() < end:
         for name, model in candidates.items():
             start = time.perf_counter()
             call(model, inputs).float().square().mean().backward()
@@ -222,7 +224,8 @@ def heading(settings: Mapping[str, Any]) -> str:
     libraries = ", ".join(f"{name} {settings[name]}" for name in LIBRARIES if name in settings)
     return (
         f"{processor()}; {libraries}; {settings['threads']} thread(s), "
-        f"density {settings['density']:g}, the fastest of {ROUNDS} steps by turns."
+        f"density {settings['density']:g}; the fastest of at least {ROUNDS} steps, by turns "
+        f"(load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)."
     )
 
 

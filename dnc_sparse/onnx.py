@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dnc_sparse.backends import reference
 from dnc_sparse.patterns import Pattern
 
 _INT64 = 7
@@ -76,34 +77,44 @@ def _forward(x: Any, weight: Any, bias: Any, pattern: str, relu: bool = False) -
 def _dense_weight(op: Any, weight: Any, pattern: Pattern) -> Any:
     """Emit the nodes that write a layer's weights into a dense matrix: [n_out, n_in]."""
     (bo, bi), rows, columns = pattern.block, pattern.rows, pattern.columns
+    places = _slot_places(pattern)
+    filled = places >= 0
     values = op.Reshape(weight, _constant(op, [-1, bo * bi]))
-    if not pattern.is_full:
-        filled = pattern.sources.reshape(-1) >= 0
+    if not filled.all():
         values = op.Compress(values, _constant(op, filled), axis=0)
-    blocks = op.ScatterND(
-        _zeros(op, weight.dtype, rows * columns, bo * bi), _positions(op, pattern), values
-    )
+    positions = _positions(op, places[filled], pattern)
+    blocks = op.ScatterND(_zeros(op, weight.dtype, rows * columns, bo * bi), positions, values)
     if bo * bi > 1:
         tiles = op.Reshape(blocks, _constant(op, [rows, columns, bo, bi]))
         blocks = op.Transpose(tiles, perm=[0, 2, 1, 3])
     return op.Reshape(blocks, _constant(op, [pattern.n_out, pattern.n_in]))
 
 
-def _positions(op: Any, pattern: Pattern) -> Any:
+def _slot_places(pattern: Pattern) -> NDArray[np.int64]:
+    """Return the place of each slot of the weight in the matrix of blocks, -1 for empty slots."""
+    (bo, bi), rows, columns = pattern.block, pattern.rows, pattern.columns
+    # the weight of a layer whose every entry is its place: right however a pattern stores slots
+    numbers = torch.arange(1, rows * columns + 1).reshape(rows, 1, columns, 1)
+    dense = numbers.expand(rows, bo, columns, bi).reshape(pattern.n_out, pattern.n_in)
+    corners = reference.edge_weight(dense, pattern)[:, :, 0, 0]
+    places: NDArray[np.int64] = corners.reshape(-1).numpy() - 1
+    return places
+
+
+def _positions(op: Any, places: NDArray[np.int64], pattern: Pattern) -> Any:
     """Emit the nodes that say where each edge block lies: int64 [edge blocks, 1].
 
     The file stores columns when all rows have the same number of blocks, in one or two bytes for
-    nearly every layer, and whole positions otherwise.
+    nearly every layer, and whole places otherwise.
     """
-    first = np.arange(pattern.rows)[:, None] * pattern.columns
+    rows, columns = pattern.rows, pattern.columns
     if pattern.is_full:
-        stored = _narrowed(pattern.sources, pattern.columns)
-        places = op.Add(_unfolded(op, stored), _constant(op, first))
+        stored = _narrowed(places.reshape(rows, -1) % columns, columns)
+        first = np.arange(rows)[:, None] * columns
+        numbers = op.Add(_unfolded(op, stored), _constant(op, first))
     else:
-        filled = pattern.sources >= 0
-        stored = _narrowed((pattern.sources + first)[filled], pattern.rows * pattern.columns)
-        places = _unfolded(op, stored)
-    return op.Reshape(places, _constant(op, [-1, 1]))
+        numbers = _unfolded(op, _narrowed(places, rows * columns))
+    return op.Reshape(numbers, _constant(op, [-1, 1]))
 
 
 def _unfolded(op: Any, table: NDArray[Any]) -> Any:
