@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 import typer
+from torchvision_ops import declare
 
 from dnc_hw.cli.app import app as hw_app
 from dnc_search.cli.app import app as search_app
@@ -30,6 +31,11 @@ NAMES = [path.name for path in PAGES]
 if not PAGES:
     pytest.skip("the documentation is not beside these tests", allow_module_level=True)
 
+# what the code of a page needs beyond the development environment
+NEEDED = {
+    "hugging-face.md": ("transformers", "accelerate", "peft"),
+    "onnx.md": ("onnxscript", "onnxruntime"),
+}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 ERROR_ROW = re.compile(r"^\| `(.+?)` \| (.+?) \| ", re.MULTILINE)
@@ -54,8 +60,14 @@ def error_rows(page: Path) -> list[tuple[str, str]]:
     return rows if header else []
 
 
+# torch's ONNX exporter pickles a deprecated class, peft asks transformers by a deprecated name
+@pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated")
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_code_and_errors(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    declare()
+    for package in NEEDED.get(page.name, ()):
+        pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DNC_DATA", raising=False)
     # files this user downloaded before must not be found
