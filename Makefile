@@ -59,7 +59,12 @@ postgresql:
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
 		apt-get install --yes --no-install-recommends postgresql
 
-test: dev
+# the libraries that other models come from; tests without one of them are skipped
+$(VENV)/models: $(VENV)/installed
+	@$(PIP) --editable '.[models]'
+	@touch $@
+
+test: $(VENV)/models
 	@$(BIN)/pytest --numprocesses $(TEST_JOBS) --dist worksteal
 
 # its interpreter fails with numpy 2.4

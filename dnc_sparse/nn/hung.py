@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
 
+from dnc_sparse.nn.base import DIGEST
 from dnc_sparse.nn.linear import SparseLinear
 
 # attributes that constructors write and the sparse layer has, or does not need
@@ -55,7 +56,7 @@ def hung_on(layer: nn.Module, *, pruned: bool = False) -> str | None:
 
 def carried(parameter: nn.Parameter) -> dict[str, Any]:
     """Return the attributes of a parameter that its successor takes over."""
-    return dict(vars(parameter))
+    return {name: value for name, value in vars(parameter).items() if name != DIGEST}
 
 
 def _hooks(layer: nn.Module, masked: bool) -> str | None:
