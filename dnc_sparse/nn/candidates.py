@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -128,13 +128,14 @@ def leave_unfit(
 
     With `pruned` the masks of nn.utils.prune are understood.
     """
-    owners = _owners(model)
+    owners, ties = _owners(model), _ties(model)
     roads = Roads(model, [layer.layer for layer in layers])
     for layer in layers:
         if layer.reason is None:
             layer.reason = (
                 _unfit(layer, block, pruned)
                 or _shared(layer, owners)
+                or _tied(layer, ties)
                 or roads.memory(layer.layer)
                 or roads.other(layer.layer)
             )
@@ -212,6 +213,27 @@ def _owners(model: nn.Module) -> dict[nn.Parameter, list[tuple[str, ...]]]:
 def _shared(layer: Candidate, owners: dict[nn.Parameter, list[tuple[str, ...]]]) -> str | None:
     others = [o for p in layer.layer.parameters() for o in owners[p] if o != layer.names]
     return f"its parameters are shared with {others[0][0]!r}" if others else None
+
+
+def _ties(model: nn.Module) -> dict[str, str]:
+    """Map names of weights to those that transformers ties them to, both ways.
+
+    Its models list them; `from_pretrained` builds a model untied and ties it after loading.
+    """
+    ties: dict[str, str] = {}
+    for prefix, module in model.named_modules():
+        keys = getattr(module, "all_tied_weights_keys", None)
+        if not isinstance(keys, Mapping):
+            continue
+        for target, source in keys.items():
+            one, other = (f"{prefix}.{name}" if prefix else name for name in (target, source))
+            ties |= {one: other, other: one}
+    return ties
+
+
+def _tied(layer: Candidate, ties: Mapping[str, str]) -> str | None:
+    others = [ties[f"{name}.weight"] for name in layer.names if f"{name}.weight" in ties]
+    return f"its weight is tied to {others[0]!r}" if others else None
 
 
 def _unfit(candidate: Candidate, block: tuple[int, int], pruned: bool) -> str | None:

@@ -147,7 +147,7 @@ def _refuse_legacy_onnx() -> None:
     if torch._C._get_tracing_state() is not None and torch.onnx.is_in_onnx_export():
         raise RuntimeError(
             "torch.onnx.export(dynamo=False) has no translation of sparse layers; export with "
-            "dynamo=True, or put layer.to_dense() in each one's place first"
+            "dnc_sparse.onnx.export(model, args, file), or make the model dense by densify(model)"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,36 @@ def test_tied_heads_stay_tied_and_generate(build: Callable[[], Any], tmp_path: P
     options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
     expected = model.generate(WORDS, **options)
     assert torch.equal(again.generate(WORDS, **options), expected)
+
+
+class SparseMaskedBert(SparsePreTrained, transformers.BertForMaskedLM):  # type: ignore[misc]
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.report = sparsify(self, 0.25)
+
+
+class SparseTiedGPT2(SparsePreTrained, transformers.GPT2LMHeadModel):  # type: ignore[misc]
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.report = sparsify(self, 0.25)
+
+
+TIED: dict[str, Callable[[], Any]] = {
+    "cls.predictions.decoder": lambda: SparseMaskedBert(transformers.BertConfig(**WIDE)),
+    "lm_head": lambda: SparseTiedGPT2(gpt2().config),
+}
+
+
+@pytest.mark.parametrize("head", TIED)
+def test_ties_are_seen_where_transformers_has_not_tied_yet(head: str, tmp_path: Path) -> None:
+    model = save(tmp_path, TIED[head]().eval())
+    again = type(model).from_pretrained(str(tmp_path)).eval()
+    for one in (model, again):
+        (row,) = (row for row in one.report.rows if head in row.names)
+        assert re.match(
+            r"left dense: its (weight is tied to|parameters are shared with) '", row.note
+        )
+    assert torch.equal(logits(again), logits(model))
 
 
 def pickled(folder: Path) -> None:

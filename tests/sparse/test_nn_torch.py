@@ -132,3 +132,44 @@ def test_checkpointed_activations_give_the_same_gradients() -> None:
             return y
 
     assert_same_step(model, Checkpointed(), x)
+
+
+class Block(nn.Module):
+    """A block with one linear layer, as many models have in rows."""
+
+    def __init__(self, seed: int | None) -> None:
+        super().__init__()
+        dense = seed is None
+        self.layer = nn.Linear(16, 16) if dense else SparseLinear(16, 16, 0.25, seed=seed)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.tanh(self.layer(x))
+
+
+def graphs_of_blocks_compiled_one_by_one(seeds: list[int | None]) -> int:
+    count = 0
+
+    def counting(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> object:
+        nonlocal count
+        count += 1
+        return graph.forward
+
+    torch.compiler.reset()
+    x = torch.randn(2, 16)
+    for seed in seeds:
+        block = Block(seed)
+        block.compile(backend=counting)
+        x = block(x)
+    return count
+
+
+def test_equal_dense_blocks_share_one_graph() -> None:
+    assert graphs_of_blocks_compiled_one_by_one([None] * 12) == 1
+
+
+# issue 16: edges as a tensor operand, so that blocks which differ in their pattern share a graph
+@pytest.mark.xfail(
+    strict=True, reason="operators take the pattern as a text, a constant of a graph"
+)
+def test_sparse_blocks_share_one_graph_too() -> None:
+    assert graphs_of_blocks_compiled_one_by_one(list(range(12))) == 1
