@@ -81,7 +81,7 @@ class OneDnnLinear(Linear):
 
     @classmethod
     def _refuses(cls, problem: Problem) -> str | None:
-        return onednn_unavailable()
+        return onednn_unavailable(problem.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.is_grad_enabled():
@@ -111,12 +111,14 @@ class _OneDnn(torch.autograd.Function):
         return _grad_input(grad_y, weight), _grad_weight(grad_y, x), grad_y.sum(0)
 
 
-def onednn_unavailable() -> str | None:
-    """Why oneDNN's linear operator cannot run here; None when it can."""
+def onednn_unavailable(dtype: torch.dtype = torch.float32) -> str | None:
+    """Why oneDNN's linear operator cannot run here in a dtype; None when it can."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return "this torch was built without oneDNN"
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return f"torch {torch.__version__} has no operator mkldnn::_linear_pointwise"
+    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return "this processor lacks what oneDNN needs for bfloat16 (AVX-512)"
     return None
 
 

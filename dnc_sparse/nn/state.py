@@ -7,6 +7,8 @@ with it: they cast it, average it, stack it. `read_record` takes that back where
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,14 +77,26 @@ def read_record(record: Tensor) -> Bytes | None:
     values, axis = _unwrapped(record)
     if type(values) not in (Tensor, torch.nn.Parameter) or values.is_meta:
         return None
-    # a transform in work would wrap what is computed here
-    with torch._C._DisableFuncTorch():
+    with _unseen():
         numbers = values.detach().cpu()
         if numbers.is_floating_point():
             # a state that was cast as a whole, or averaged with others of the same layer
             numbers = numbers.float().nan_to_num(0).round().clamp(0, 255)
         content: Bytes = numbers.to(torch.uint8).numpy()
     return content if axis is None else np.moveaxis(content, axis, 0)
+
+
+@contextmanager
+def _unseen() -> Iterator[None]:
+    """Compute apart from a transform or a trace in work, which would take it for the model's."""
+    tracing = torch._C._get_tracing_state()
+    pause: Any = torch._C._set_tracing_state  # type: ignore[attr-defined]
+    pause(None)
+    try:
+        with torch._C._DisableFuncTorch():
+            yield
+    finally:
+        pause(tracing)
 
 
 def _unwrapped(record: Tensor) -> tuple[Tensor, int | None]:

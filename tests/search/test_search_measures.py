@@ -169,7 +169,9 @@ def test_peak_bytes_grows_with_batch_and_shrinks_with_density() -> None:
     # three edges in four are gone, with weight, gradient and both moments
     sparse = SparseMLP((12, 64, 4), 0.25, seed=0)
     saved = counting.parameters(dense) - counting.parameters(sparse)
-    assert peak(dense, 32) - peak(sparse, 32) >= 4 * saved * FLOAT
+    # a sparse layer has the record of its pattern besides
+    records = sum(buffer.nbytes for buffer in sparse.buffers())
+    assert peak(dense, 32) - peak(sparse, 32) >= 4 * saved * FLOAT - records
 
 
 def test_peak_bytes_of_sparse_layers_has_their_activations() -> None:
