@@ -159,13 +159,13 @@ def graphs_of_blocks_compiled_one_by_one(seeds: list[int | None]) -> int:
     for seed in seeds:
         block = Block(seed)
         block.compile(backend=counting)
-        x = block(x)
+        with torch.no_grad():
+            x = block(x)
     return count
 
 
 def test_equal_dense_blocks_share_their_graphs() -> None:
-    # the first block's input is no result of a compiled block
-    assert graphs_of_blocks_compiled_one_by_one([None] * 12) <= 2
+    assert graphs_of_blocks_compiled_one_by_one([None] * 12) == 1
 
 
 # issue 16: edges as a tensor operand, so that blocks which differ in their pattern share a graph
@@ -173,4 +173,4 @@ def test_equal_dense_blocks_share_their_graphs() -> None:
     strict=True, reason="operators take the pattern as a text, a constant of a graph"
 )
 def test_sparse_blocks_share_their_graphs_too() -> None:
-    assert graphs_of_blocks_compiled_one_by_one(list(range(12))) <= 2
+    assert graphs_of_blocks_compiled_one_by_one(list(range(12))) == 1
