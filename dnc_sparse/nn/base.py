@@ -116,14 +116,16 @@ class SparseModule(nn.Module):
             self._examine(weight)
             self._seen = id(weight)
 
-    # runs as it is when a graph is traced, and leaves nothing in it
-    @torch._dynamo.assume_constant_result  # type: ignore[untyped-decorator]
     def _check_while_compiling(self) -> bool:
         record, weight = self._buffers[RECORD], self._parameters.get("weight")
         if record is not None and weight is not None:
             self._compare(record, weight)
             self._examine(weight)
         return True
+
+    # it runs as it is when a graph is traced, and leaves nothing in it: what
+    # torch._dynamo.assume_constant_result does, whose import takes seconds
+    _check_while_compiling._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def _examine(self, weight: Tensor) -> None:
         """Refuse a weight that shows by itself that it is not for this pattern."""

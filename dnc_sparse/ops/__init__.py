@@ -26,6 +26,7 @@ from torch.overrides import handle_torch_function, has_torch_function_variadic
 from dnc_sparse.ops import batching as batching
 from dnc_sparse.ops import derivatives as derivatives
 from dnc_sparse.ops import eager, operators
+from dnc_sparse.ops import flops as flops
 from dnc_sparse.ops.checks import check, misfit
 from dnc_sparse.ops.eager import needs_operators
 from dnc_sparse.patterns import Pattern

@@ -1,4 +1,4 @@
-"""The operators as torch's dispatcher has them: schemas, kernels, shapes, and operations to count.
+"""The operators as torch's dispatcher has them: schemas, kernels and shapes.
 
 | operator    | computes                                                               |
 |-------------|------------------------------------------------------------------------|
@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
+from torch._compile import _disable_dynamo
 
 from dnc_sparse import backends
 from dnc_sparse.ops.checks import check
@@ -51,7 +51,8 @@ def kernel(name: str) -> Callable[[Run], Run]:
     """Register what computes an operator, on every device, out of compilers' sight."""
 
     def register(function: Run) -> Run:
-        hidden = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+        # as torch.compiler.disable, but imports the compiler at the first call only
+        hidden = _disable_dynamo(function)
         LIBRARY.impl(name, hidden, "CompositeExplicitAutograd")
         return function
 
@@ -63,17 +64,6 @@ def shapes(name: str) -> Callable[[Run], Run]:
 
     def register(function: Run) -> Run:
         torch.library.register_fake(f"dnc_sparse::{name}", function, lib=LIBRARY)
-        return function
-
-    return register
-
-
-def flops(*names: str) -> Callable[[Run], Run]:
-    """Register how many operations operators count as."""
-
-    def register(function: Run) -> Run:
-        counted = [getattr(torch.ops.dnc_sparse, name) for name in names]
-        register_flop_formula(counted)(function)
         return function
 
     return register
@@ -199,26 +189,3 @@ def _checked(
     groups: Groups = tuple(leading.shape[:1]) if leading.dim() == dimensions + 1 else ()
     check(pattern, tensors, groups)
     return pattern, groups
-
-
-def _operations(samples: Any, key: str) -> Any:
-    """Return the operations of one of the three functions: a product and a sum per edge."""
-    count = 2 * Pattern.from_key(key).n_edges
-    for size in samples[:-1]:
-        count *= size
-    return count
-
-
-@flops("forward")
-def _(x: Any, weight: Any, bias: Any, pattern: str, *_: Any, **__: Any) -> Any:
-    return _operations(x, pattern)
-
-
-@flops("grad_input", "grad_weight")
-def _(grad_y: Any, other: Any, pattern: str, *_: Any, **__: Any) -> Any:
-    return _operations(grad_y, pattern)
-
-
-@flops("backward")
-def _(grad_y: Any, x: Any, weight: Any, pattern: str, *_: Any, **__: Any) -> Any:
-    return 2 * _operations(grad_y, pattern)

@@ -516,3 +516,11 @@ def test_steps_equal_a_dense_network_s(name: str, anomalies: bool) -> None:
             y.square().sum().backward()
             results.append((y.detach(), once, inputs.grad))
     torch.testing.assert_close(*results)
+
+
+def test_importing_the_package_imports_no_compiler() -> None:
+    # they take seconds, and triton decides about its interpreter when it is imported
+    slow = "torch._dynamo", "triton", "sympy", "torch.distributed.tensor"
+    program = f"import dnc_sparse, sys; print([name for name in {slow} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert result.stdout.decode().strip() == "[]"
