@@ -59,9 +59,14 @@ postgresql:
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
 		apt-get install --yes --no-install-recommends postgresql
 
-# the libraries that other models come from; tests without one of them are skipped
+# the libraries that other models come from, without building the package again; tests without one
+# of them are skipped
+MODELS := import tomllib; \
+	extras = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']; \
+	names = [n for extra in ('onnx', 'peft', 'models') for n in extras[extra]]; \
+	print(*(n for n in names if not n.startswith('dnc-sparse')))
 $(VENV)/models: $(VENV)/installed
-	@$(PIP) --editable '.[models]'
+	@$(PIP) $$($(BIN)/python -c "$(MODELS)")
 	@touch $@
 
 test: $(VENV)/models
