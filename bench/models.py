@@ -60,16 +60,16 @@ def main(
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
     file = out / "results.jsonl"
-    kept = {row["model"]: row for row in read(file) if row["settings"] == settings}
+    results = {row["model"]: row for row in read(file) if row["settings"] == settings}
     for i, model in enumerate(chosen):
-        if model.full_name not in kept:
+        if model.full_name not in results:
             typer.echo(f"[{i + 1}/{len(chosen)}] {model.full_name} ... ", nl=False)
             row = {**attempt(model, density, sides), "settings": settings}
             with file.open("a") as stream:
                 stream.write(json.dumps(row) + "\n")
-            kept[model.full_name] = row
+            results[model.full_name] = row
             typer.echo(summary(row))
-    rows = [kept[model.full_name] for model in chosen]
+    rows = [results[model.full_name] for model in chosen]
     text = table(rows, sides)
     (out / "models.md").write_text(text)
     if page is not None:
@@ -84,13 +84,13 @@ def select(only: str) -> list[Model]:
 
     Raises typer.BadParameter for a glob that fits none.
     """
-    known, chosen = list(models()), []
+    zoo, chosen = list(models()), []
     for glob in only.split(","):
-        fitting = [m for m in known if fnmatchcase(m.full_name, glob) or m.name == glob]
+        fitting = [m for m in zoo if fnmatchcase(m.full_name, glob) or m.name == glob]
         if not fitting:
             raise typer.BadParameter(f"no model is named {glob!r}; --list shows those there are")
         chosen += [model for model in fitting if model not in chosen]
-    return [model for model in known if model in chosen]
+    return [model for model in zoo if model in chosen]
 
 
 def attempt(model: Model, density: float, sides: Sequence[int]) -> dict[str, Any]:

@@ -77,11 +77,11 @@ def explain(
     reason = planned.unavailable(place.type, computed)
     if reason is not None:
         raise RuntimeError(f"the planner cannot run here: {reason}")
-    calls = _calls(pattern, batch, computed, place)
     if planned is gpu:
         # GPUs count on padded rows: `backends.padded`
         pattern = pattern.padded
-        calls = _calls(pattern, batch, dtype, place)
+    calls = _calls(pattern, batch, computed, place)
+    if planned is gpu:
         own = {
             name: gpu.decide(gpu.Case(name, pattern, batch, dtype, place), arguments)
             for name, arguments in calls.items()

@@ -149,7 +149,7 @@ class Case(NamedTuple):
     def key(self, threads: int) -> str:
         """Say what a measurement holds for."""
         p = self.pattern
-        family = " ".join((p.family, *(p.options[n] for n in ("bank_map",) if n in p.options)))
+        family = " ".join(filter(None, (p.family, p.options.get("bank_map"))))
         return (
             f"{self.function.name} {p.n_in} -> {p.n_out} {p.block[0]}x{p.block[1]}, {family}, "
             f"{p.n_edges} edges in {p.slots} slots, batch {self.samples}, "

@@ -22,7 +22,6 @@ _SIZES = {"in_features", "out_features", "nx", "nf"}
 # transformers marks with it that a module has its first values
 _MARKS = {"_is_hf_initialized"}
 _ORDINARY = frozenset(vars(nn.Module())) | _SIZES | _MARKS
-_STORES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 # the keys that say more about hooks in another store
 _COMPANIONS = {
     "_forward_hooks_with_kwargs",

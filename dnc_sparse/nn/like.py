@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from dnc_sparse.nn import candidates
+from dnc_sparse.nn.base import RECORD
 from dnc_sparse.nn.candidates import Candidate
 from dnc_sparse.nn.convert import edges_of, hand_over
 from dnc_sparse.nn.exchange import Replacement, replace
@@ -22,7 +23,7 @@ from dnc_sparse.nn.state import decode_pattern
 from dnc_sparse.nn.wrapping import check_unwrapped
 from dnc_sparse.patterns import Pattern
 
-_RECORD = "._extra_state"
+_RECORD = f".{RECORD}"
 
 
 def sparsify_like(

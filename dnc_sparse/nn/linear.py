@@ -19,7 +19,7 @@ from dnc_sparse import ops
 from dnc_sparse.backends import padded, reference
 from dnc_sparse.nn.base import RECORD, SparseModule
 from dnc_sparse.nn.state import decode_pattern
-from dnc_sparse.patterns import Pattern, as_pattern, nearest
+from dnc_sparse.patterns import as_pattern, nearest
 
 FanIn = Literal["sparse", "dense"]
 
@@ -42,7 +42,6 @@ class SparseLinear(SparseModule):
     Raises ValueError when no pattern or more than one is asked for, or none exists.
     """
 
-    pattern: Pattern
     weight: nn.Parameter
     bias: nn.Parameter | None
 
