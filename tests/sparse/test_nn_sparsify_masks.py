@@ -13,9 +13,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
+from torchvision_ops import declare
 
 from dnc_sparse.nn import Report, SparseLinear, densify, sparsify
 from dnc_sparse.nn.init import kaiming_normal_
+
+# transformers imports torchvision where it is installed
+declare()
 
 
 def network() -> nn.Sequential:

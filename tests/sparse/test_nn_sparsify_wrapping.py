@@ -17,8 +17,12 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
+from torchvision_ops import declare
 
 from dnc_sparse.nn import densify, sparsify, sparsify_like
+
+# transformers imports torchvision where it is installed
+declare()
 
 
 def network() -> nn.Sequential:
