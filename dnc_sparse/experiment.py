@@ -95,17 +95,9 @@ class Task:
     def identity(self) -> dict[str, Any]:
         """Return what decides the results as a JSON-able record, wherever the files are.
 
-        An .npz is known by its contents, other data by their names: their files are checked against
-        sums when they are loaded. Raises FileNotFoundError without the .npz.
+        Raises as `identify`.
         """
-        record = asdict(replace(self, data_dir=None))
-        if self.data.endswith(".npz"):
-            path = Path(self.data)
-            if not path.is_file():
-                raise FileNotFoundError(f"{path} does not exist; give the path of an .npz file")
-            with path.open("rb") as file:
-                record["data"] = hashlib.file_digest(file, "sha256").hexdigest()
-        return record
+        return asdict(replace(self, data_dir=None)) | {"data": identify(self.data)}
 
     def config(self, version: Version, seed: int) -> FitConfig:
         """Return the recipe's settings with this task's changes."""
@@ -122,6 +114,21 @@ class Task:
         model = version.build(seed)
         recipe(self.recipe).initialise(model, seed)
         return model
+
+
+def identify(data: str) -> str:
+    """Return what tells data apart: an .npz's contents, as a checksum, or a known set's name.
+
+    The files of known sets are checked against sums when they are loaded. Raises FileNotFoundError
+    without the .npz.
+    """
+    if not data.endswith(".npz"):
+        return data
+    path = Path(data)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; give the path of an .npz file")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def default_recipe(data: str) -> str:

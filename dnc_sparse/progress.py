@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 # the bar moves this often within an epoch; more would cost time and show nothing more
@@ -97,3 +98,44 @@ def _figures(row: EpochLine) -> str:
         trained = f"loss {row.loss:.4f}  train {100 * row.train_accuracy:.2f} %"
         held_out = "" if error is None else f"  {split} {100 * (1 - error):.2f} %"
     return trained + held_out
+
+
+class Steps:
+    """Shows how far a long work is, on standard error: a bar on a terminal, else a line a step."""
+
+    def __init__(self, title: str) -> None:
+        self._console = Console(stderr=True)
+        self._title = title
+        self._bar: Progress | None = None
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed:.0f}/{task.total:.0f}  {task.fields[what]}"),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._task = self._bar.add_task(title, total=None, what="")
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def step(self, what: str, done: int, total: int) -> None:
+        """Say that `what` is done, the `done`-th of `total` steps."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total, what=escape(what))
+        else:
+            self._console.print(
+                f"{self._title} [{done}/{total}] {what}", highlight=False, markup=False
+            )

@@ -26,6 +26,7 @@ from dnc_sparse.progress import Display
 from dnc_sparse.run_folder import RunFolder
 
 __all__ = [
+    "Diverged",
     "Epoch",
     "FitConfig",
     "History",
@@ -40,6 +41,10 @@ __all__ = [
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C during `fit`, after the last full epoch was saved; the message says how to go on."""
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer finite; the message says in which epoch, and at which rate."""
 
 
 class StopTraining(Exception):
@@ -72,10 +77,10 @@ def fit(
     `evaluate_test=False` the test set is never looked at.
 
     Raises ValueError when model and data do not fit or the checkpoint is of another run,
-    FileExistsError when `run_dir` holds a run and `resume` is False, RuntimeError when the loss is
-    no longer finite or a file cannot be written, and `Interrupted` on Ctrl-C. Whatever the error,
-    the last full epoch is saved first; where that fails too, the last checkpoint stays and a note
-    on the error says so.
+    FileExistsError when `run_dir` holds a run and `resume` is False, `Diverged` (a RuntimeError)
+    when the loss is no longer finite, RuntimeError when a file cannot be written, and `Interrupted`
+    on Ctrl-C. Whatever the error, the last full epoch is saved first; where that fails too, the
+    last checkpoint stays and a note on the error says so.
     """
     if resume and run_dir is None:
         raise ValueError("resume needs run_dir, the folder of the run to continue")
@@ -213,7 +218,7 @@ def _train_epoch(
         mean_loss = total_loss.item() / samples
         seconds = time.perf_counter() - started
     if not math.isfinite(mean_loss):
-        raise RuntimeError(
+        raise Diverged(
             f"the loss became {mean_loss} in epoch {number + 1}; "
             f"lower the learning rate (now {config.learning_rate:g})"
         )

@@ -84,16 +84,21 @@ class OneDnnLinear(Linear):
         return onednn_unavailable(problem.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.is_grad_enabled():
-            return onednn_product(x, self.weight, self.bias)
-        y: Tensor = _OneDnn.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]
-        return y
+        return onednn_linear(x, self.weight, self.bias)
 
     def grad_input(self, grad_y: Tensor) -> Tensor:
         return _grad_input(grad_y, self.weight)
 
     def grad_weight(self, grad_y: Tensor, x: Tensor) -> Tensor:
         return _grad_weight(grad_y, x)
+
+
+def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return x weight^T + bias by oneDNN, with gradients: [n, n_out] of [n, n_in]."""
+    if not torch.is_grad_enabled():
+        return onednn_product(x, weight, bias)
+    y: Tensor = _OneDnn.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    return y
 
 
 class _OneDnn(torch.autograd.Function):
@@ -105,10 +110,12 @@ class _OneDnn(torch.autograd.Function):
         return onednn_product(x, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         (grad_y,) = grads
         x, weight = ctx.saved_tensors
-        return _grad_input(grad_y, weight), _grad_weight(grad_y, x), grad_y.sum(0)
+        # the first layer of a network needs none
+        grad_x = _grad_input(grad_y, weight) if ctx.needs_input_grad[0] else None
+        return grad_x, _grad_weight(grad_y, x), grad_y.sum(0)
 
 
 def onednn_unavailable(dtype: torch.dtype = torch.float32) -> str | None:

@@ -8,6 +8,7 @@ from dnc_sparse.cli import shell
 from dnc_sparse.cli.bench import bench
 from dnc_sparse.cli.compare import compare, demo
 from dnc_sparse.cli.explain import explain
+from dnc_sparse.cli.front import front
 from dnc_sparse.cli.info import info
 from dnc_sparse.cli.pattern import pattern
 from dnc_sparse.cli.train import train
@@ -17,7 +18,7 @@ ABOUT = """Pre-defined sparse networks for PyTorch: fix the connections, then tr
 Start with `dnc-sparse demo`.
 """
 
-app = shell.application(ABOUT, (demo, train, compare, pattern, bench, explain, info))
+app = shell.application(ABOUT, (demo, train, compare, front, pattern, bench, explain, info))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,0 +1,262 @@
+"""What a front showed: its points, who is ahead at equal cost and by how much, as text and JSON.
+
+Which networks are on a front is decided by their validation accuracies, so that the test accuracies
+shown are of networks that the tests did not choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from dnc_sparse.compare_report import accuracy_text
+from dnc_sparse.front.costs import Cost, Kernels
+from dnc_sparse.front.networks import Network
+from dnc_sparse.front.runs import FrontTask, Trained
+from dnc_sparse.stats import difference_interval, mean_interval
+
+
+@dataclass(frozen=True)
+class Point:
+    """One network with the kernels it was timed with; accuracies are shares, not percent.
+
+    `validation` is that of its best learning rate, `rate_at_edge` says that this was the smallest
+    or largest tried. `seconds` are those of the whole training.
+    """
+
+    network: Network
+    kernels: Kernels
+    rate: float
+    rate_at_edge: bool
+    parameters: int
+    validation: float
+    tests: tuple[float, ...]
+    test_accuracy: float
+    half_width: float | None
+    seconds_per_epoch: float
+    seconds: float
+    peak_mib: float
+
+
+# what can be spent, how it is called, and its unit
+COSTS: Mapping[str, tuple[str, Callable[[Point], float]]] = {
+    "seconds": ("training time", lambda point: point.seconds),
+    "parameters": ("parameters", lambda point: point.parameters),
+    "memory": ("memory", lambda point: point.peak_mib),
+}
+
+
+@dataclass(frozen=True)
+class Lead:
+    """At one cost, the best sparse network against the best dense one that cost no more.
+
+    `difference` is sparse minus dense, of mean test accuracies; `half_width` that of its 95 %
+    interval (Welch), None with a single seed.
+    """
+
+    cost: float
+    sparse: Point
+    dense: Point
+    difference: float
+    half_width: float | None
+
+
+def points(
+    task: FrontTask, trained: Sequence[Trained], costs: Mapping[tuple[Network, Kernels], Cost]
+) -> list[Point]:
+    """Return a point for each network and each of its kernels."""
+    by_network = {one.network: one for one in trained}
+    return [
+        _point(task, by_network[network], kernels, cost)
+        for (network, kernels), cost in costs.items()
+    ]
+
+
+def _point(task: FrontTask, runs: Trained, kernels: Kernels, cost: Cost) -> Point:
+    mean, half_width = mean_interval(runs.tests)
+    edges = (min(task.rates), max(task.rates))
+    return Point(
+        network=runs.network,
+        kernels=kernels,
+        rate=runs.rate,
+        rate_at_edge=len(task.rates) > 1 and runs.rate in edges,
+        parameters=runs.parameters,
+        validation=max(runs.validation),
+        tests=runs.tests,
+        test_accuracy=mean,
+        half_width=half_width,
+        seconds_per_epoch=cost.seconds_per_epoch,
+        seconds=cost.seconds_per_epoch * task.epochs,
+        peak_mib=cost.peak_mib,
+    )
+
+
+def families(rows: Sequence[Point]) -> dict[str, list[Point]]:
+    """Return the points of each front: "sparse", and "dense" by each of its kernels."""
+    groups: dict[str, list[Point]] = {}
+    for row in rows:
+        name = f"dense, {row.kernels}" if row.network.is_dense else "sparse"
+        groups.setdefault(name, []).append(row)
+    return groups
+
+
+def front(rows: Sequence[Point], cost: Callable[[Point], float]) -> list[Point]:
+    """Return the points that no cheaper one equals in validation accuracy, by rising cost."""
+    best: list[Point] = []
+    for row in sorted(rows, key=lambda row: (cost(row), -row.validation)):
+        if not best or row.validation > best[-1].validation:
+            best.append(row)
+    return best
+
+
+def leads(
+    sparse: Sequence[Point], dense: Sequence[Point], cost: Callable[[Point], float]
+) -> list[Lead]:
+    """Compare two fronts at every cost where one of them steps, within the costs of both."""
+    ours, theirs = front(sparse, cost), front(dense, cost)
+    lowest = max(cost(ours[0]), cost(theirs[0]))
+    highest = min(max(map(cost, sparse)), max(map(cost, dense)))
+    at = sorted({cost(row) for row in [*ours, *theirs] if lowest <= cost(row) <= highest})
+    return [
+        _lead(spent, _affordable(ours, spent, cost), _affordable(theirs, spent, cost))
+        for spent in at
+    ]
+
+
+def _affordable(rows: Sequence[Point], spent: float, cost: Callable[[Point], float]) -> Point:
+    return [row for row in rows if cost(row) <= spent][-1]
+
+
+def _lead(cost: float, sparse: Point, dense: Point) -> Lead:
+    return Lead(cost, sparse, dense, *difference_interval(sparse.tests, dense.tests))
+
+
+def as_good(sparse: Sequence[Point], dense: Sequence[Point]) -> tuple[Point, Point] | None:
+    """Return the best dense network and the fastest sparse one on its front that is as good."""
+    best = max(dense, key=lambda row: row.validation)
+    equal = [
+        row for row in front(sparse, COSTS["seconds"][1]) if row.test_accuracy >= best.test_accuracy
+    ]
+    return (best, equal[0]) if equal else None
+
+
+def sentences(task: FrontTask, rows: Sequence[Point]) -> list[str]:
+    """Say in a line each what was seen at equal time, at equal size and at equal accuracy."""
+    groups = families(rows)
+    sparse = groups.pop("sparse", [])
+    if not sparse or not groups:
+        return []
+    lines = []
+    for name, dense in groups.items():
+        label, cost = COSTS["seconds"]
+        seen = leads(sparse, dense, cost)
+        lines.append(
+            _sentence(f"At equal {label} ({name})", seen, " s", 1 / task.epochs, " an epoch")
+        )
+    first = next(iter(groups.values()))
+    for what in ("parameters", "memory"):
+        label, cost = COSTS[what]
+        unit = " MiB" if what == "memory" else ""
+        lines.append(_sentence(f"At equal {label}", leads(sparse, first, cost), unit))
+    for name, dense in groups.items():
+        lines.append(_equal_accuracy(name, sparse, dense))
+    return lines
+
+
+def _sentence(
+    start: str, seen: Sequence[Lead], unit: str, scale: float = 1.0, per: str = ""
+) -> str:
+    if not seen:
+        return f"{start}: the costs of sparse and dense networks do not overlap."
+    differences = [100 * lead.difference for lead in seen]
+    low, high = min(differences), max(differences)
+    middle = median(differences)
+    where = f"{_short(seen[0].cost * scale)} to {_short(seen[-1].cost * scale)}{unit}{per}"
+    if low > 0:
+        what = f"sparse is ahead by {low:.2f} to {high:.2f} points"
+    elif high < 0:
+        what = f"sparse is behind by {-high:.2f} to {-low:.2f} points"
+    else:
+        what = f"sparse minus dense is {low:+.2f} to {high:+.2f} points"
+    return f"{start}, {where}: {what}, median {middle:+.2f}."
+
+
+def _equal_accuracy(name: str, sparse: Sequence[Point], dense: Sequence[Point]) -> str:
+    pair = as_good(sparse, dense)
+    if pair is None:
+        best = max(dense, key=lambda row: row.validation)
+        return (
+            f"No sparse network here is as good as the best dense one "
+            f"({best.network.name}, {100 * best.test_accuracy:.2f} %)."
+        )
+    best, equal = pair
+    return (
+        f"As good as the best ({name}, {best.network.name}: {100 * best.test_accuracy:.2f} % in "
+        f"{best.seconds:.1f} s): {equal.network.name}, {100 * equal.test_accuracy:.2f} % in "
+        f"{equal.seconds:.1f} s, {equal.seconds / best.seconds:.2f} of the time and "
+        f"{equal.parameters / best.parameters:.2f} of the parameters."
+    )
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+
+
+def table(rows: Sequence[Point], title: str) -> Table:
+    """Return all points as a table for the terminal; a star marks those on a front in seconds."""
+    result = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    result.add_column("network")
+    result.add_column("kernels")
+    for heading in ("parameters", "rate", "s / epoch", "peak MiB", "validation %", "test %"):
+        result.add_column(heading, justify="right")
+    cost = COSTS["seconds"][1]
+    for group in families(rows).values():
+        best = front(group, cost)
+        for row in sorted(group, key=cost):
+            result.add_row(
+                row.network.name + (" *" if row in best else ""),
+                row.kernels,
+                f"{row.parameters:,}",
+                f"{row.rate:g}" + ("!" if row.rate_at_edge else ""),
+                f"{row.seconds_per_epoch:.3f}",
+                f"{row.peak_mib:.1f}",
+                f"{100 * row.validation:.2f}",
+                accuracy_text(row.test_accuracy, row.half_width),
+            )
+    return result
+
+
+def record(task: FrontTask, rows: Sequence[Point], machine: dict[str, Any]) -> dict[str, Any]:
+    """Return everything as a JSON-able record: task, points, fronts and leads by cost."""
+    groups = families(rows)
+    sparse = groups.get("sparse", [])
+    return {
+        "machine": machine,
+        "task": asdict(task),
+        "points": [asdict(row) | {"name": row.network.name} for row in rows],
+        "fronts": {
+            what: {
+                name: [row.network.name for row in front(group, cost)]
+                for name, group in groups.items()
+            }
+            for what, (_, cost) in COSTS.items()
+        },
+        "leads": {
+            what: {
+                name: [
+                    asdict(lead)
+                    | {"sparse": lead.sparse.network.name, "dense": lead.dense.network.name}
+                    for lead in leads(sparse, group, cost)
+                ]
+                for name, group in groups.items()
+                if sparse and name != "sparse"
+            }
+            for what, (_, cost) in COSTS.items()
+        },
+        "sentences": sentences(task, rows),
+    }
