@@ -12,17 +12,16 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from dnc_sparse import __version__, checkpoint, machine
+from dnc_sparse import __version__, checkpoint, machine, processes
 from dnc_sparse.data import DataSet, Split
 from dnc_sparse.experiment import Task, Version
 from dnc_sparse.training import FitConfig, fit
@@ -171,26 +170,15 @@ def compare(
     for version in versions:
         # says at once what cannot be built, and warns of rounded densities
         version.build(seeds[0])
-    with ProcessPoolExecutor(jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
-        try:
-            futures = [
-                pool.submit(run, task, version, seed, threads, measure=jobs == 1)
-                for version, seed in todo
-            ]
-            for future in as_completed(futures):
-                result = future.result()
-                ledger.add(result)
-                done += 1
-                report(result, done, len(wanted))
-        except BrokenProcessPool as error:
-            fewer = "; --jobs 1 needs the least memory" if jobs > 1 else ""
-            raise RuntimeError(
-                f"the process of a run died or could not start, perhaps for want of memory{fewer}; "
-                f"finished runs are kept in {ledger.path}, the same command goes on from there"
-            ) from error
-        finally:
-            # after an error or Ctrl-C, what has not started must not
-            pool.shutdown(cancel_futures=True)
+    fewer = "; --jobs 1 needs the least memory" if jobs > 1 else ""
+    advice = f"{fewer}; finished runs are kept in {ledger.path}, the same command goes on"
+    call = partial(run, measure=jobs == 1)
+    calls = [(task, version, seed, threads) for version, seed in todo]
+    with closing(processes.results(call, calls, jobs, advice=advice)) as finished:
+        for _, result in finished:
+            ledger.add(result)
+            done += 1
+            report(result, done, len(wanted))
     if any(key not in ledger.results for key in keys):
         raise RuntimeError(f"{task.data} changed while runs read it; run the same command again")
     return [ledger.results[key] for key in keys]

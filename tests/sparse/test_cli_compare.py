@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sparse.small_runs import Here, code
+from sparse.small_runs import code, here
 
-from dnc_sparse import compare
+from dnc_sparse import compare, processes
 from dnc_sparse.cli import compare as compare_command
 from dnc_sparse.experiment import Version
 
@@ -64,7 +64,7 @@ def test_demo_needs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         asked.append((version.name, seed))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compare, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(processes, "results", here)
     monkeypatch.setattr(compare, "run", short)
     assert code("demo", "--out", str(tmp_path)) == 130
     assert asked[0] == ("dense", 0)
@@ -80,7 +80,7 @@ def test_demo_to_its_end_without_a_network(
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     # in this process, where the network is refused
-    monkeypatch.setattr(compare, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(processes, "results", here)
     small = replace(compare_command.DEMO_TASK, options={"samples_per_class": 14}, epochs=1)
     monkeypatch.setattr(compare_command, "DEMO_TASK", small)
     monkeypatch.setattr(compare_command, "DEMO_LAYERS", (64, 32, 32, 64))

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 from sparse.small_data import write_npz
-from sparse.small_runs import Here, fill_disk
+from sparse.small_runs import fill_disk, here
 
 from dnc_sparse import compare as compare_module
-from dnc_sparse import compare_report, machine
+from dnc_sparse import compare_report, machine, processes
 from dnc_sparse.compare import Ledger, Result, compare, run, run_key
 from dnc_sparse.experiment import Task, Version, default_recipe
 
@@ -174,8 +174,8 @@ def test_a_run_that_dies_is_reported(
 ) -> None:
     monkeypatch.setattr(compare_module, "run", _die)
     message = (
-        rf"^the process of a run died or could not start, perhaps for want of memory{advice}; "
-        r"finished runs are kept in \S*results.jsonl, the same command goes on from there$"
+        rf"^the process of a run was ended by SIGKILL, perhaps for want of memory{advice}; "
+        r"finished runs are kept in \S*results.jsonl, the same command goes on$"
     )
     with pytest.raises(RuntimeError, match=message):
         compare(task, [DENSE], [0], Ledger(tmp_path / "results.jsonl"), threads=1, jobs=jobs)
@@ -188,7 +188,7 @@ def test_data_that_change_meanwhile(
         Path(task.data).write_bytes(b"other data")
         return result(task, version, seed)
 
-    monkeypatch.setattr(compare_module, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(processes, "results", here)
     monkeypatch.setattr(compare_module, "run", edit_first)
     message = r"^\S*clusters.npz changed while runs read it; run the same command again$"
     with pytest.raises(RuntimeError, match=message):
@@ -201,7 +201,7 @@ def test_full_disk_keeps_the_ledger(
     ledger = Ledger(tmp_path / "results.jsonl")
     ledger.add(result(task, DENSE, 0))
     fill_disk(monkeypatch, "results.jsonl", "a")
-    monkeypatch.setattr(compare_module, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(processes, "results", here)
     monkeypatch.setattr(compare_module, "run", lambda *run, **_: result(*run[:3]))
     message = r"^cannot append to \S*results.jsonl: No space left on device; make room or permiss"
     with pytest.raises(RuntimeError, match=message):
