@@ -51,6 +51,9 @@ def front(
         typer.Option(min=1, help="Trainings at a time, one thread each; by default all cores."),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads that times are measured with.")] = 1,
+    memory: Annotated[
+        bool, typer.Option(help="Whether peak memory is measured: a process for each network.")
+    ] = True,
     out: Out = Path("runs/front"),
     data_dir: options.DataDir = None,
     data_option: options.DataOptions = None,
@@ -87,11 +90,12 @@ def front(
         dense_networks(widths[0], hidden_layers),
         sparse_networks(
             *(widths[1], fractions(density), options.numbers(block, "--block", int)),
-            *(hidden_layers, shape.n_features),
+            hidden_layers,
+            shape.n_features,
         ),
         (shape.n_features, shape.n_outputs),
     )
-    show_front(task, networks, out, jobs or machine.cores())
+    show_front(task, networks, out, jobs or machine.cores(), memory=memory)
 
 
 def fractions(text: str) -> list[float]:
@@ -123,7 +127,9 @@ def choose(
     return [*dense, *small]
 
 
-def show_front(task: FrontTask, networks: Sequence[Network], out: Path, jobs: int) -> list[str]:
+def show_front(
+    task: FrontTask, networks: Sequence[Network], out: Path, jobs: int, *, memory: bool
+) -> list[str]:
     """Run what the ledgers in `out` lack, write and show what came out, return the sentences."""
     console = options.console()
     checkpoint.make_folder(out)
@@ -143,7 +149,10 @@ def show_front(task: FrontTask, networks: Sequence[Network], out: Path, jobs: in
         trained = train_all(task, networks, runs, jobs=jobs, report=report_run)
     with Steps("measuring") as steps:
         costs = measure_all(
-            *(task, networks, Ledger(out / "costs.jsonl", Cost)), jobs=jobs, report=steps.step
+            *(task, networks, Ledger(out / "costs.jsonl", Cost)),
+            jobs=jobs,
+            memory=memory,
+            report=steps.step,
         )
     rows = report.points(task, trained, costs)
     title = (

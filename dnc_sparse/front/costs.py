@@ -50,7 +50,7 @@ class Cost:
     threads: int
     seconds_per_epoch: float
     spread: float
-    peak_mib: float
+    peak_mib: float | None
     machine: dict[str, Any]
 
 
@@ -81,22 +81,24 @@ def measure_all(
     ledger: Ledger[Cost],
     *,
     jobs: int,
+    memory: bool = True,
     report: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> dict[tuple[Network, Kernels], Cost]:
     """Measure what the ledger lacks and return the costs of every network, by its kernels.
 
-    Memory is measured `jobs` processes at a time, times in one process and nothing beside it.
+    Memory is measured in a process for each network, `jobs` at a time, unless `memory` is False;
+    times in one process and nothing beside it.
     `report` gets what is measured, how much of it is done and of how much. Times are kept when all
     are there, as they are of one run.
     """
     wanted = [(n, kernels) for n in networks for kernels in kernels_of(n)]
     keys = [cost_key(task, *one) for one in wanted]
     todo = [one for one, key in zip(wanted, keys, strict=True) if key not in ledger.results]
-    memory = [0.0] * len(todo)
-    calls = [(task, *one) for one in todo]
+    peaks: list[float | None] = [None] * len(todo)
+    calls = [(task, *one) for one in todo] if memory else []
     with closing(processes.results(peak_memory, calls, jobs)) as measured:
         for done, (index, mib) in enumerate(measured, start=1):
-            memory[index] = mib
+            peaks[index] = mib
             report("memory", done, len(todo))
 
     def hear(index: int, done: int) -> None:
@@ -106,7 +108,7 @@ def measure_all(
         with closing(processes.results(times, [(task, todo)], 1, hear=hear)) as timed:
             ((_, seconds),) = timed
         made_with = machine.describe()
-        for one, mib, rounds in zip(todo, memory, seconds, strict=True):
+        for one, mib, rounds in zip(todo, peaks, seconds, strict=True):
             middle = median(rounds)
             ledger.add(
                 Cost(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dnc_sparse.front.report import COSTS, Point, families, front
+from dnc_sparse.front.report import Point, families, front, spent_on
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,10 +40,11 @@ def draw(rows: Sequence[Point], title: str, path: Path) -> None:
         raise ImportError(
             "drawing a front needs matplotlib: pip install 'dnc-sparse[plot]'"
         ) from error
-    figure = Figure(figsize=(13, 4.6), layout="constrained")
+    costs = spent_on(rows)
+    figure = Figure(figsize=(4.4 * len(costs), 4.6), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(COSTS), sharey=True)
-    for ax, (what, (_, cost)) in zip(panels, COSTS.items(), strict=True):
+    panels = figure.subplots(1, len(costs), sharey=True)
+    for ax, (what, (_, cost)) in zip(panels, costs.items(), strict=True):
         # kernels differ in time only
         shown = [row for row in rows if what == "seconds" or row.kernels != "oneDNN"]
         for name, group in families(shown).items():

@@ -40,15 +40,21 @@ class Point:
     half_width: float | None
     seconds_per_epoch: float
     seconds: float
-    peak_mib: float
+    peak_mib: float | None
 
 
-# what can be spent, how it is called, and its unit
+# what can be spent, and what that is called
 COSTS: Mapping[str, tuple[str, Callable[[Point], float]]] = {
     "seconds": ("training time", lambda point: point.seconds),
     "parameters": ("parameters", lambda point: point.parameters),
-    "memory": ("memory", lambda point: point.peak_mib),
+    "memory": ("memory", lambda point: point.peak_mib or 0.0),
 }
+
+
+def spent_on(rows: Sequence[Point]) -> dict[str, tuple[str, Callable[[Point], float]]]:
+    """Return the costs that were measured of all points."""
+    measured = all(row.peak_mib is not None for row in rows)
+    return {what: cost for what, cost in COSTS.items() if measured or what != "memory"}
 
 
 @dataclass(frozen=True)
@@ -159,8 +165,9 @@ def sentences(task: FrontTask, rows: Sequence[Point]) -> list[str]:
             _sentence(f"At equal {label} ({name})", seen, " s", 1 / task.epochs, " an epoch")
         )
     first = next(iter(groups.values()))
-    for what in ("parameters", "memory"):
-        label, cost = COSTS[what]
+    for what, (label, cost) in spent_on(rows).items():
+        if what == "seconds":
+            continue
         unit = " MiB" if what == "memory" else ""
         lines.append(_sentence(f"At equal {label}", leads(sparse, first, cost), unit))
     for name, dense in groups.items():
@@ -224,7 +231,7 @@ def table(rows: Sequence[Point], title: str) -> Table:
                 f"{row.parameters:,}",
                 f"{row.rate:g}" + ("!" if row.rate_at_edge else ""),
                 f"{row.seconds_per_epoch:.3f}",
-                f"{row.peak_mib:.1f}",
+                "-" if row.peak_mib is None else f"{row.peak_mib:.1f}",
                 f"{100 * row.validation:.2f}",
                 accuracy_text(row.test_accuracy, row.half_width),
             )
@@ -244,7 +251,7 @@ def record(task: FrontTask, rows: Sequence[Point], machine: dict[str, Any]) -> d
                 name: [row.network.name for row in front(group, cost)]
                 for name, group in groups.items()
             }
-            for what, (_, cost) in COSTS.items()
+            for what, (_, cost) in spent_on(rows).items()
         },
         "leads": {
             what: {
@@ -256,7 +263,7 @@ def record(task: FrontTask, rows: Sequence[Point], machine: dict[str, Any]) -> d
                 for name, group in groups.items()
                 if sparse and name != "sparse"
             }
-            for what, (_, cost) in COSTS.items()
+            for what, (_, cost) in spent_on(rows).items()
         },
         "sentences": sentences(task, rows),
     }
