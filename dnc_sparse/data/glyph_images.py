@@ -6,8 +6,8 @@ bent, drawn with its brightness, and noise is added to every pixel.
 | name   | meaning                                                     | shape               |
 |--------|-------------------------------------------------------------|---------------------|
 | cells  | ink of each glyph, with a margin of empty cells             | [classes, 17, 15]   |
-| across | column of the font's cells that each pixel shows            | [count, 28, 28]     |
-| down   | row of the font's cells that each pixel shows               | [count, 28, 28]     |
+| across | cells from the glyph's middle to what a pixel shows, right  | [count, 28, 28]     |
+| down   | the same, downwards                                         | [count, 28, 28]     |
 | grid   | cells by which the nodes of a 4 x 4 grid are pushed         | [count, 4, 4]       |
 """
 
@@ -167,7 +167,8 @@ def _bend(count: int, rng: np.random.Generator) -> Floats:
     node = np.minimum(place.astype(np.intp), 2)
     share = place - node.astype(np.float32)
     rows = grid[:, node] * (1 - share)[:, None] + grid[:, node + 1] * share[:, None]
-    return rows[:, :, node] * (1 - share) + rows[:, :, node + 1] * share
+    pushed: Floats = rows[:, :, node] * (1 - share) + rows[:, :, node + 1] * share
+    return pushed
 
 
 def _ink(cells: Floats, labels: NDArray[np.int64], across: Floats, down: Floats) -> Floats:
@@ -182,13 +183,14 @@ def _ink(cells: Floats, labels: NDArray[np.int64], across: Floats, down: Floats)
     upper = flat[at] * (1 - right) + flat[at + 1] * right
     at += width
     lower = flat[at] * (1 - right) + flat[at + 1] * right
-    ink = upper * (1 - below) + lower * below
-    sharp = np.float32(SHARPNESS)
-    return ((ink - np.float32(0.5)) * sharp + np.float32(0.5)).clip(0, 1)
+    ink: Floats = upper * (1 - below) + lower * below - np.float32(0.5)
+    return (ink * np.float32(SHARPNESS) + np.float32(0.5)).clip(0, 1)
 
 
 def _noise(shape: tuple[int, ...], noise: int, rng: np.random.Generator) -> Floats:
     """Near normal numbers; bytes, unlike numpy's normal numbers, are exact on every processor."""
     drawn = np.frombuffer(rng.bytes(NOISE_BYTES * int(np.prod(shape))), np.uint8)
-    total = drawn.reshape(NOISE_BYTES, *shape).sum(axis=0, dtype=np.uint16).astype(np.float32)
-    return (total - np.float32(255 * NOISE_BYTES / 2)) * np.float32(noise / 100 / NOISE_DEVIATION)
+    total = drawn.reshape(NOISE_BYTES, *shape).sum(axis=0, dtype=np.uint16)
+    level: Floats = total.astype(np.float32) - np.float32(255 * NOISE_BYTES / 2)
+    level *= np.float32(noise / 100 / NOISE_DEVIATION)
+    return level
