@@ -21,7 +21,7 @@ DataName = Annotated[
     typer.Option(
         "--data",
         help="Data set: morse-1.0 to morse-4.4, mnist, fashion-mnist, reuters-r8, 20-newsgroups, "
-        "or the path of your own .npz (x_train, y_train, x_test, y_test).",
+        "glyphs, or the path of your own .npz (x_train, y_train, x_test, y_test).",
     ),
 ]
 DataDir = Annotated[

@@ -1,4 +1,4 @@
-"""Data sets: Morse symbols (generated), MNIST, Fashion-MNIST, word counts, your own .npz."""
+"""Data sets: Morse symbols, glyphs (both generated), MNIST, Fashion-MNIST, word counts, .npz."""
 
 from dnc_sparse.data.catalogue import available, load
 from dnc_sparse.data.dataset import (
@@ -10,6 +10,7 @@ from dnc_sparse.data.dataset import (
 )
 from dnc_sparse.data.difficulty import Difficulty, morse_difficulty
 from dnc_sparse.data.files import DataFile, find_file
+from dnc_sparse.data.glyph_images import glyphs
 from dnc_sparse.data.idx import read_idx
 from dnc_sparse.data.morse_frames import morse
 from dnc_sparse.data.texts import bag_of_words
@@ -24,6 +25,7 @@ __all__ = [
     "bag_of_words",
     "check_classes",
     "find_file",
+    "glyphs",
     "join_validation",
     "load",
     "morse",

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 from dnc_sparse.data import files, images, texts
 from dnc_sparse.data.dataset import DataSet
 from dnc_sparse.data.files import DataFile
+from dnc_sparse.data.glyph_images import glyphs
 from dnc_sparse.data.morse_frames import SAMPLES_PER_CLASS, VARIANTS, morse
 from dnc_sparse.data.npz import custom
 
@@ -101,16 +102,17 @@ SOURCES: dict[str, Source] = {
     "20-newsgroups": Source(
         "forum posts as word counts, 20 groups", texts.newsgroups, (texts.NEWSGROUPS_FILE,)
     ),
+    "glyphs": Source("bent and noisy letters and digits, 28 x 28 grey", glyphs),
 }
 
 
 def load(name: str | Path, data_dir: Path | str | None = None, **options: Any) -> DataSet:
     """Return the data set of this name, or the user's own in an .npz file.
 
-    `data_dir` is searched for the set's files first (`find_file`). Options: morse takes those of
-    `morse`; mnist and fashion-mnist take `mirror` and `download`; reuters-r8 and 20-newsgroups
-    take `features`. Raises ValueError for unknown names, options and damaged files, and
-    FileNotFoundError for files that are nowhere.
+    `data_dir` is searched for the set's files first (`find_file`). Options: morse and glyphs take
+    those of `morse` and `glyphs`; mnist and fashion-mnist take `mirror` and `download`; reuters-r8
+    and 20-newsgroups take `features`. Raises ValueError for unknown names, options and damaged
+    files, and FileNotFoundError for files that are nowhere.
     """
     if str(name).endswith(".npz"):
         _check_options(str(name), options, ())
