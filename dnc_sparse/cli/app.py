@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from dnc_sparse.cli import shell
 from dnc_sparse.cli.bench import bench
-from dnc_sparse.cli.compare import compare, demo
+from dnc_sparse.cli.compare import compare
+from dnc_sparse.cli.demo import demo
 from dnc_sparse.cli.explain import explain
 from dnc_sparse.cli.front import front
 from dnc_sparse.cli.info import info

@@ -129,8 +129,8 @@ def choose(
 
 def show_front(
     task: FrontTask, networks: Sequence[Network], out: Path, jobs: int, *, memory: bool
-) -> list[str]:
-    """Run what the ledgers in `out` lack, write and show what came out, return the sentences."""
+) -> None:
+    """Run what the ledgers in `out` lack, then write and show what came out."""
     console = options.console()
     checkpoint.make_folder(out)
     runs = Ledger(out / "runs.jsonl", Run)
@@ -166,8 +166,7 @@ def show_front(
         style="dim",
         markup=False,
     )
-    lines = report.sentences(task, rows)
-    for line in lines:
+    for line in report.sentences(task, rows):
         console.print(line, highlight=False, markup=False)
     checkpoint.write_json(out / "front.json", report.record(task, rows, machine.describe()))
     written = [out / "front.json"]
@@ -179,4 +178,3 @@ def show_front(
         figure.draw(rows, title, out / "front.png")
         written.append(out / "front.png")
     console.print(f"written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
-    return lines

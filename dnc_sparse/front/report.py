@@ -152,48 +152,42 @@ def as_good(sparse: Sequence[Point], dense: Sequence[Point]) -> tuple[Point, Poi
 
 
 def sentences(task: FrontTask, rows: Sequence[Point]) -> list[str]:
-    """Say in a line each what was seen at equal time, at equal size and at equal accuracy."""
+    """Say what was seen at equal time, at equal size and at equal accuracy, a line each."""
     groups = families(rows)
     sparse = groups.pop("sparse", [])
     if not sparse or not groups:
         return []
-    lines = []
-    for name, dense in groups.items():
-        label, cost = COSTS["seconds"]
-        seen = leads(sparse, dense, cost)
-        lines.append(
-            _sentence(f"At equal {label} ({name})", seen, " s", 1 / task.epochs, " an epoch")
-        )
-    first = next(iter(groups.values()))
-    for what, (label, cost) in spent_on(rows).items():
-        if what == "seconds":
-            continue
-        unit = " MiB" if what == "memory" else ""
-        lines.append(_sentence(f"At equal {label}", leads(sparse, first, cost), unit))
-    for name, dense in groups.items():
-        lines.append(_equal_accuracy(name, sparse, dense))
-    return lines
+    (_, dense), *others = groups.items()
+    time, size = COSTS["seconds"][1], COSTS["parameters"][1]
+    epoch = 1 / task.epochs
+    against = "".join(
+        f"; against {other}, {_ahead(leads(sparse, rows, time), ' s', epoch)}"
+        for other, rows in others
+    )
+    return [
+        f"At equal time an epoch, {_ahead(leads(sparse, dense, time), ' s', epoch)}{against}.",
+        f"At equal parameters, {_ahead(leads(sparse, dense, size), '')}.",
+        _equal_accuracy(sparse, dense),
+    ]
 
 
-def _sentence(
-    start: str, seen: Sequence[Lead], unit: str, scale: float = 1.0, per: str = ""
-) -> str:
+def _ahead(seen: Sequence[Lead], unit: str, scale: float = 1.0) -> str:
+    """Say from which cost to which sparse is ahead, and by how many points."""
     if not seen:
-        return f"{start}: the costs of sparse and dense networks do not overlap."
+        return "nothing can be said: the costs of sparse and dense networks do not overlap"
     differences = [100 * lead.difference for lead in seen]
     low, high = min(differences), max(differences)
-    middle = median(differences)
-    where = f"{_short(seen[0].cost * scale)} to {_short(seen[-1].cost * scale)}{unit}{per}"
     if low > 0:
         what = f"sparse is ahead by {low:.2f} to {high:.2f} points"
     elif high < 0:
         what = f"sparse is behind by {-high:.2f} to {-low:.2f} points"
     else:
         what = f"sparse minus dense is {low:+.2f} to {high:+.2f} points"
-    return f"{start}, {where}: {what}, median {middle:+.2f}."
+    where = f"{_short(seen[0].cost * scale)} to {_short(seen[-1].cost * scale)}{unit}"
+    return f"{where}: {what}, median {median(differences):+.2f}"
 
 
-def _equal_accuracy(name: str, sparse: Sequence[Point], dense: Sequence[Point]) -> str:
+def _equal_accuracy(sparse: Sequence[Point], dense: Sequence[Point]) -> str:
     pair = as_good(sparse, dense)
     if pair is None:
         best = max(dense, key=lambda row: row.validation)
@@ -203,9 +197,10 @@ def _equal_accuracy(name: str, sparse: Sequence[Point], dense: Sequence[Point]) 
         )
     best, equal = pair
     return (
-        f"As good as the best ({name}, {best.network.name}: {100 * best.test_accuracy:.2f} % in "
-        f"{best.seconds:.1f} s): {equal.network.name}, {100 * equal.test_accuracy:.2f} % in "
-        f"{equal.seconds:.1f} s, {equal.seconds / best.seconds:.2f} of the time and "
+        f"At equal accuracy: {best.network.name} by {best.kernels} reaches "
+        f"{100 * best.test_accuracy:.2f} % in {best.seconds:.1f} s; {equal.network.name} reaches "
+        f"{100 * equal.test_accuracy:.2f} % in {equal.seconds:.1f} s, with "
+        f"{equal.seconds / best.seconds:.2f} of the time and "
         f"{equal.parameters / best.parameters:.2f} of the parameters."
     )
 
