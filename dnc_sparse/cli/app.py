@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dnc_sparse.cli import shell
+from dnc_sparse.cli.advise import advise
 from dnc_sparse.cli.bench import bench
 from dnc_sparse.cli.compare import compare, demo
 from dnc_sparse.cli.explain import explain
@@ -17,7 +18,7 @@ ABOUT = """Pre-defined sparse networks for PyTorch: fix the connections, then tr
 Start with `dnc-sparse demo`.
 """
 
-app = shell.application(ABOUT, (demo, train, compare, pattern, bench, explain, info))
+app = shell.application(ABOUT, (demo, train, compare, advise, pattern, bench, explain, info))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
