@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -77,7 +78,7 @@ def advise(
         )
     factory = adam if optimizer is None else optimizer
     do_step = step_on(example) if step is None else step
-    with threads_restored(), readers.random_states(model):
+    with _as_in_training(), threads_restored(), readers.random_states(model):
         if threads is not None:
             torch.set_num_threads(threads)
         subjects = find(model, blocks, skip, min_size, example)
@@ -85,9 +86,10 @@ def advise(
         ways = [Way(value, side) for value in wanted for side in blocks]
         trained = trainee(model)
         stepper = _Stepper(trained, do_step, factory)
-        names = [subject.candidate.names[0] for subject in subjects]
-        calls = calls_of({name: trained.get_submodule(name) for name in names}, stepper)
-        for name, subject in zip(names, subjects, strict=True):
+        originals = {s.candidate.names[0]: s.candidate.layer for s in subjects}
+        copies = {name: trained.get_submodule(name) for name in originals}
+        calls = calls_of(copies, stepper, originals)
+        for name, subject in zip(originals, subjects, strict=True):
             subject.calls = calls[name]
         whole = _whole(model, state_factor(stepper.optimizer))
         tasks, tried = _tasks(subjects, ways, draw)
@@ -106,6 +108,13 @@ def advise(
             *(tuple(rows), tuple(plans), timings.step, whole.parameters, whole.memory_mib()),
             machine=machine.describe(),
         )
+
+
+@contextmanager
+def _as_in_training() -> Iterator[None]:
+    """Record gradients, whatever the code around has switched off."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 class _Stepper:

@@ -38,16 +38,24 @@ class Call:
 Calls = Counter[Call]
 
 
-def calls_of(layers: Mapping[str, nn.Module], step: Callable[[], object]) -> dict[str, Calls]:
+def calls_of(
+    layers: Mapping[str, nn.Module],
+    step: Callable[[], object],
+    untouched: Mapping[str, nn.Module] | None = None,
+) -> dict[str, Calls]:
     """Run a training step and return the calls of each layer, by its name.
 
     A layer whose parameters have no gradient after the step, and whose input needs none, was called
-    for its output only.
+    for its output only. Raises RuntimeError when the step calls a layer of `untouched`, those of
+    the model of which a copy is trained.
     """
     calls = {name: Calls() for name in layers}
     hooks = [
         layer.register_forward_pre_hook(partial(_note, calls[name]), with_kwargs=True)
         for name, layer in layers.items()
+    ] + [
+        layer.register_forward_pre_hook(partial(_refuse, name))
+        for name, layer in (untouched or {}).items()
     ]
     try:
         step()
@@ -75,6 +83,14 @@ def _note(calls: Calls, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[st
         grad_input=graded and x.requires_grad,
     )
     calls[call] += 1
+
+
+def _refuse(name: str, *call: object) -> None:
+    raise RuntimeError(
+        f"a copy of the model calls a layer of the model itself, {name!r}, so that training the "
+        f"copy would change the model: a function holds the layer; let it reach the layer through "
+        f"the module that it is called with"
+    )
 
 
 def _without_parameters(calls: Calls) -> Calls:

@@ -67,7 +67,7 @@ def layer_advice(
     """Return a layer's times, dense and in each way."""
     layer = subject.candidate
     fits = any(subject.fits(way) for way in ways)
-    timed = fits and bool(subject.calls)
+    timed = fits and bool(subject.calls) and all(task in timings.dense for task in subject.tasks)
     per_weight = timings.per_weight if timed and _is_trained(layer) else 0.0
     dense = sum(timings.dense[task] * n for task, n in subject.tasks.items()) if timed else 0.0
     return LayerAdvice(
@@ -118,18 +118,15 @@ def skips(
 ) -> tuple[str, ...]:
     """Name the layers that `sparsify` would replace and should not, by globs where they fit."""
     wanted = [s.candidate for s, own in zip(subjects, layers, strict=True) if own.gains(index)]
-    names = []
+    named: dict[str, list[str]] = {}
     for subject, layer in zip(subjects, layers, strict=True):
         if layer.gains(index) or not subject.taken[block] or layer.options[index].density == 1:
             continue
         name = layer.names[0]
         glob = globbed(name)
-        names.append(name if any(c.called(glob) for c in wanted) else glob)
-    # a name without siblings reads better than its glob
-    alone = {globbed(own.names[0]): own.names[0] for own in layers}
-    return tuple(
-        alone.get(name, name) if names.count(name) == 1 else name for name in dict.fromkeys(names)
-    )
+        named.setdefault(name if any(c.called(glob) for c in wanted) else glob, []).append(name)
+    # a layer's name says more than a glob that stands for it alone
+    return tuple(names[0] if len(names) == 1 else glob for glob, names in named.items())
 
 
 def _is_trained(layer: Candidate) -> bool:
