@@ -73,6 +73,9 @@ def _note(calls: Calls, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[st
     # anything else fails in the layer itself, with its own message
     if not isinstance(x, Tensor):
         return
+    if x.is_nested:
+        # a layer multiplies the samples of all sequences at once
+        x = torch.cat(x.unbind())
     kind = x.device.type
     cast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
     graded = torch.is_grad_enabled()

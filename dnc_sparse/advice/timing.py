@@ -193,11 +193,21 @@ def _calling(layer: nn.Module, call: Call) -> Run:
 
 
 def _input(call: Call) -> Tensor:
-    # an expanded input has samples in one place; what the layer makes of it first is dense
-    if 0 in call.stride or math.prod(call.shape) == 0:
+    if _overlaps(call):
         return torch.randn(call.shape, dtype=call.dtype, device=call.device)
     x = torch.empty_strided(call.shape, call.stride, dtype=call.dtype, device=call.device)
     return x.normal_()
+
+
+def _overlaps(call: Call) -> bool:
+    """Tell whether entries of the input may share memory, as those of expanded tensors do."""
+    reach = 0
+    for stride, size in sorted(zip(call.stride, call.shape, strict=True)):
+        if size > 1:
+            if stride <= reach:
+                return True
+            reach += (size - 1) * stride
+    return math.prod(call.shape) == 0
 
 
 def _optimizing(optimizer: Factory, parameters: Sequence[Tensor], counts: Sequence[int]) -> Run:

@@ -212,6 +212,13 @@ def test_calls_of_layers() -> None:
     assert (call.backward, call.grad_input, call.samples) == (False, False, 32)
 
 
+def test_calls_of_nested_sequences() -> None:
+    layer = nn.Linear(64, 64)
+    x = torch.nested.nested_tensor([torch.randn(3, 64), torch.randn(5, 64)], layout=torch.jagged)
+    calls = calls_of({"": layer}, lambda: layer(x).values().sum().backward())
+    assert [call.shape for call in calls[""]] == [(8, 64)]
+
+
 def test_calls_under_autocast() -> None:
     model = network()
     with torch.autocast("cpu", torch.bfloat16):
@@ -294,6 +301,8 @@ def test_inputs_in_any_layout_and_number() -> None:
         torch.randn(64, 32).T,
         torch.randn(64).expand(32, 64),
         torch.randn(2, 64, 16).transpose(1, 2),
+        torch.randn(200).unfold(0, 64, 2),
+        torch.nested.nested_tensor([torch.randn(3, 64), torch.randn(5, 64)], layout=torch.jagged),
         torch.randn(0, 64),
         torch.randn(64),
     ):
