@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dnc_sparse.cli import shell
+from dnc_sparse.cli.advise import advise
 from dnc_sparse.cli.bench import bench
 from dnc_sparse.cli.compare import compare
 from dnc_sparse.cli.demo import demo
@@ -14,12 +15,14 @@ from dnc_sparse.cli.info import info
 from dnc_sparse.cli.pattern import pattern
 from dnc_sparse.cli.train import train
 
-ABOUT = """Pre-defined sparse networks for PyTorch: fix the connections, then train only those.
+ABOUT = """Weight-sparse training for PyTorch: fix the connections, then train only those.
 
 Start with `dnc-sparse demo`.
 """
 
-app = shell.application(ABOUT, (demo, train, compare, front, pattern, bench, explain, info))
+app = shell.application(
+    ABOUT, (demo, advise, front, train, compare, pattern, bench, explain, info)
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -48,16 +48,15 @@ def call(model: nn.Module, example: Any) -> None:
     The example is a tuple of arguments, a mapping of keyword arguments, or the only argument.
     Random states and buffers are put back.
     """
-    args: Sequence[Any] = ()
-    kwargs: Mapping[str, Any] = {}
+    with torch.no_grad(), random_states(model), _buffers(model), unfused(model):
+        run(model, example)
+
+
+def run(model: nn.Module, example: Any) -> Any:
+    """Return the model's output on the example: a tuple, a mapping or the only argument."""
     if isinstance(example, Mapping):
-        kwargs = example
-    elif isinstance(example, tuple):
-        args = example
-    else:
-        args = (example,)
-    with torch.no_grad(), _random_states(model), _buffers(model), unfused(model):
-        model(*args, **kwargs)
+        return model(**example)
+    return model(*(example if isinstance(example, tuple) else (example,)))
 
 
 def observe(model: nn.Module, layers: Sequence[nn.Module], example: Any) -> Watch:
@@ -161,7 +160,8 @@ def _flat(values: Sequence[Any]) -> Iterator[Any]:
 
 
 @contextmanager
-def _random_states(model: nn.Module) -> Iterator[None]:
+def random_states(model: nn.Module) -> Iterator[None]:
+    """Put back, afterwards, the states of random numbers: Python's, numpy's and torch's."""
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
     python, numpy = random.getstate(), np.random.get_state()
     try:

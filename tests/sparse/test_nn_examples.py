@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import re
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from dnc_sparse.advice import timing
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -46,3 +49,20 @@ def test_language_model(tmp_path: Path) -> None:
         losses = record[kind]["losses"]
         assert len(losses) == 35
         assert sum(losses[-5:]) < sum(losses[:5])
+
+
+def test_advise_models(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interleaved(runs: list[Callable[[], object]], *_: object, **__: object) -> list[float]:
+        for run in runs:
+            run()
+        return [10.0, 0.0, 0.0, 3.0, 2.0, 3.1, 1.0]
+
+    monkeypatch.setattr(timing, "interleaved", interleaved)
+    names = runpy.run_path(str(EXAMPLES / "advise_models.py"))
+    names["main"].__globals__.update(WIDTHS=(64,), BATCHES=(4,))
+    names["main"]()
+    text = "64 -> 64, batch 4: gains 1.5x; no gain: keep dense; gains 3.0x\n"
+    assert capsys.readouterr().out == text
+    for build in ("mlp", "encoder"):
+        model, example = names[build]()
+        assert len(model(example[:1])) == 1

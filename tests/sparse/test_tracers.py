@@ -520,7 +520,7 @@ def test_steps_equal_a_dense_network_s(name: str, anomalies: bool) -> None:
 
 def test_importing_the_package_imports_no_compiler() -> None:
     # they take seconds, and triton decides about its interpreter when it is imported
-    slow = "torch._dynamo", "triton", "sympy", "torch.distributed.tensor"
+    slow = "torch._dynamo", "triton", "sympy", "torch.distributed.tensor", "dnc_sparse.advice"
     program = f"import dnc_sparse, sys; print([name for name in {slow} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
     assert result.stdout.decode().strip() == "[]"
