@@ -25,10 +25,11 @@ LOOKS: dict[str, dict[str, Any]] = {
     "nn.Linear bfloat16": {"color": "#999999", "marker": "*"},
     "masked dense": {"color": "#8c564b", "marker": "1"},
     "SparseProp": {"color": "#1f77b4", "marker": "v"},
+    "SparseLab": {"color": "#7f3fbf", "marker": "p"},
     "torch.sparse CSR": {"color": "#2ca02c", "marker": "^"},
     "torch.sparse BSR 4x4": {"color": "#17becf", "marker": "<"},
     "torch.sparse BSR 16x16": {"color": "#0b7a75", "marker": ">"},
-    "scipy CSR": {"color": "#9467bd", "marker": "p"},
+    "scipy CSR": {"color": "#9467bd", "marker": "P"},
     "SRigL gather": {"color": "#bcbd22", "marker": "h"},
 }
 # its operations are not those under the float32 roof
