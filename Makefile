@@ -13,7 +13,7 @@ QEMU ?= qemu-aarch64
 # processes that share the tests; each takes up to 1.5 GiB
 TEST_JOBS ?= 2
 
-.PHONY: demo dev check format postgresql test test-tritons sanitize neon-tools neon-test wheel-test bench gpu clean
+.PHONY: demo dev check format peers postgresql test test-tritons sanitize neon-tools neon-test wheel-test bench gpu clean
 .DEFAULT_GOAL := help
 help:
 	@echo "make demo        train dense and sparse networks on Morse symbols and compare them"
@@ -25,16 +25,24 @@ help:
 	@echo "make neon-test   C++ tests built for 64-bit ARM and run in an emulator"
 	@echo "make wheel-test  build the wheel, install it elsewhere and try it there"
 	@echo "make bench       time sparse junctions against dense ones and other libraries, with pictures"
+	@echo "make peers       install the libraries that bench compares with"
 	@echo "make gpu         build, test and measure on this machine's GPU, in one folder of results"
 	@echo "make dev         only set up $(VENV)"
+
+# CUDA kernels are compiled wherever nvcc works, GPU or not: tests and checks need them
+DNC_CUDA ?= NVCC
+# those who only look spare the minutes that nvcc takes
+demo bench peers: DNC_CUDA = AUTO
 
 # torch comes first and alone, so that nothing else chooses its build
 $(VENV)/installed: pyproject.toml constraints.txt CMakeLists.txt $(CPP)
 	@echo "setting up $(VENV) (a few minutes the first time)"
+	@case $(DNC_CUDA) in NVCC|ON) command -v nvcc >/dev/null && \
+		echo "nvcc is here: the CUDA kernels take it four minutes more; make DNC_CUDA=OFF leaves them out" || true;; esac
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c "import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f'Python 3.11 or newer is needed, {sys.executable} is {v.major}.{v.minor}; run make PYTHON=python3.11')"
 	@$(PIP) torch $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
-	@$(PIP) --editable '.[dev]'
+	@CMAKE_ARGS="-DDNC_CUDA=$(DNC_CUDA) $$CMAKE_ARGS" $(PIP) --editable '.[dev]'
 	@touch $@
 
 dev: $(VENV)/installed
@@ -108,12 +116,19 @@ neon-test: neon-tools dev
 wheel-test: dev
 	@PYTHON=$(BIN)/python tests/wheel.sh
 
-# SparseProp's setup calls the first pip and python3 it finds
-$(VENV)/peers: $(VENV)/installed
-	@PATH="$(abspath $(BIN)):$$PATH" $(PIP) --editable '.[peers]'
-	@touch $@
+# What bench compares with, each by itself: one that cannot be installed is named and left out.
+# SparseLab asks only for what is here. SparseProp's setup calls the first python3 it finds, without
+# what is installed there, so the compiler is told where pybind11 is.
+PEER := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --no-deps
+peers: $(VENV)/installed
+	@$(BIN)/python -c 'import sparselab' 2>/dev/null || $(PEER) sparselab >$(VENV)/sparselab.log 2>&1 || \
+		echo "SparseLab cannot be installed here ($(VENV)/sparselab.log); bench leaves it out"
+	@$(BIN)/python -c 'import sparseprop' 2>/dev/null || { $(PIP) pybind11 && \
+		CPLUS_INCLUDE_PATH="$$($(BIN)/python -c 'import pybind11; print(pybind11.get_include())')" \
+		PATH="$(abspath $(BIN)):$$PATH" $(PEER) sparseprop; } >$(VENV)/sparseprop.log 2>&1 || \
+		echo "SparseProp cannot be installed here ($(VENV)/sparseprop.log); bench leaves it out"
 
-bench: $(VENV)/peers
+bench: peers
 	@$(BIN)/dnc-sparse bench --suite cpu --json runs/bench/cpu.json --plot runs/bench
 
 gpu: dev

@@ -135,6 +135,8 @@ def main(
     if wheels is not None:
         pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps"]
         subprocess.run([*pip, *map(str, sorted(wheels.glob("*.whl")))], check=True)
+    # also where nvidia-smi cannot list the card
+    os.environ.setdefault("CMAKE_ARGS", "-DDNC_CUDA=NVCC")
     commit = _git("rev-parse", "--short", "HEAD")
     started = time.perf_counter()
     for part in wanted:

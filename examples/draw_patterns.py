@@ -1,9 +1,10 @@
 """Draw the picture of docs/patterns.md: a junction with banks, and four families side by side.
 
-Usage: python examples/draw_patterns.py [FILE]
+Usage: python examples/draw_patterns.py [FILE], by default patterns.png in the current folder
 """
 
 import sys
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -68,7 +69,7 @@ def draw_family(ax: Axes, pattern: Pattern, note: str) -> None:
     beside.set(xlabel="", xticks=[pattern.fan_in])
 
 
-def main(path: str = "docs/img/patterns.png") -> None:
+def main(path: str = "patterns.png") -> None:
     """Draw everything into the file."""
     small = clash_free(12, 8, fan_in=3, banks=3)
     families = {
@@ -84,8 +85,10 @@ def main(path: str = "docs/img/patterns.png") -> None:
         draw_sweeps(figure.add_subplot(grid[0, 2:]), small)
         for place, (note, pattern) in enumerate(families.items()):
             draw_family(figure.add_subplot(grid[1, place]), pattern, note)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=110)
         plt.close(figure)
+    print(f"drawn: {path}")
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from dnc_sparse.backends.compiled import packed
 DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 ALIGNMENT_BYTES = 16
 NOT_BUILT = (
-    "built without nvcc: dnc_sparse._cuda is missing; put nvcc (CUDA 12.8 or newer) on the "
-    "PATH and install dnc-sparse from source again"
+    "built without CUDA kernels: dnc_sparse._cuda is missing; put nvcc (12.8 or newer) on the PATH "
+    "and install dnc-sparse from source with CMAKE_ARGS=-DDNC_CUDA=ON"
 )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from dnc_sparse.bench.candidate import Candidate
 from dnc_sparse.bench.dense import Bfloat16Linear, Linear, MaskedLinear, OneDnnLinear
 from dnc_sparse.bench.gpu_peers import Blksprs, GatherBmm, Stk, TwoFour
-from dnc_sparse.bench.peers import CompiledGather, Gather, Scipy, SparseProp
+from dnc_sparse.bench.peers import CompiledGather, Gather, Scipy, SparseLab, SparseProp
 from dnc_sparse.bench.problem import Problem
 from dnc_sparse.bench.sparse import Ours
 from dnc_sparse.bench.torch_sparse import Bsr, Csr
@@ -26,6 +26,7 @@ CANDIDATES: dict[str, type[Candidate]] = {
     "bsr": Bsr,
     "scipy": Scipy,
     "sparseprop": SparseProp,
+    "sparselab": SparseLab,
     "gather": Gather,
     "gather-compiled": CompiledGather,
     "gather-bmm": GatherBmm,

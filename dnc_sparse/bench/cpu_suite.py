@@ -19,6 +19,7 @@ SHAPES = ((784, 1024), (1024, 10), (2048, 2048), (4096, 4096))
 
 FASTER = Goal("<", 1)
 NOT_SLOWER = Goal("<=", 1)
+FASTER_PEER = Goal(">=", 1)
 
 
 def at_most(limit: float) -> Goal:
@@ -88,6 +89,13 @@ CPU_SUITE: tuple[Measure, ...] = (
         )
         for peer, name in (("sparseprop", "SparseProp"), ("csr", "torch CSR"))
         for n, limit in PEER_LIMITS.items()
+    ),
+    *(
+        speed_up(
+            *("sparselab", "SparseLab step / step", f"1/{n}", "step"),
+            *(FASTER_PEER, Setting(density=1 / n)),
+        )
+        for n in (2, 8, 32)
     ),
     *(
         over(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dnc_sparse.bench.roofs import Roofs
 from dnc_sparse.bench.suite import Outcome
 from dnc_sparse.bench.sweep import Point
+from dnc_sparse.extras import check_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,10 +25,11 @@ LOOKS: dict[str, dict[str, Any]] = {
     "nn.Linear bfloat16": {"color": "#999999", "marker": "*"},
     "masked dense": {"color": "#8c564b", "marker": "1"},
     "SparseProp": {"color": "#1f77b4", "marker": "v"},
+    "SparseLab": {"color": "#7f3fbf", "marker": "p"},
     "torch.sparse CSR": {"color": "#2ca02c", "marker": "^"},
     "torch.sparse BSR 4x4": {"color": "#17becf", "marker": "<"},
     "torch.sparse BSR 16x16": {"color": "#0b7a75", "marker": ">"},
-    "scipy CSR": {"color": "#9467bd", "marker": "p"},
+    "scipy CSR": {"color": "#9467bd", "marker": "P"},
     "SRigL gather": {"color": "#bcbd22", "marker": "h"},
 }
 # its operations are not those under the float32 roof
@@ -152,14 +154,6 @@ def _lines(
         places = sorted(place(point) for point in points if point.candidate == name)
         if places:
             ax.plot(*zip(*places, strict=True), label=name, **PLAIN | look)
-
-
-def check_matplotlib() -> None:
-    """Raise ImportError, with the way out, where matplotlib is missing."""
-    try:
-        import_module("matplotlib")
-    except ImportError as error:
-        raise ImportError("drawing needs matplotlib: pip install 'dnc-sparse[plot]'") from error
 
 
 def _figure(size: tuple[float, float]) -> Any:

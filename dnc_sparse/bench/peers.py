@@ -1,17 +1,18 @@
-"""Other libraries' layers: scipy, SparseProp (the `peers` extra), SRigL's condensed form."""
+"""Other libraries' layers: scipy, SparseProp, SparseLab, SRigL's condensed form."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import ClassVar
 
 import numpy as np
 import torch
 from scipy import sparse
-from torch import Tensor
+from torch import Tensor, nn
 
 from dnc_sparse.bench.candidate import Candidate
 from dnc_sparse.bench.problem import Problem
+from dnc_sparse.bench.torch_sparse import beta_is_known
+from dnc_sparse.extras import is_installed
 from dnc_sparse.nn import SparseLinear
 from dnc_sparse.patterns import Pattern
 
@@ -52,8 +53,8 @@ class SparseProp(Candidate):
 
     @classmethod
     def _refuses(cls, problem: Problem) -> str | None:
-        if find_spec("sparseprop") is None:
-            return "sparseprop is not installed: pip install 'dnc-sparse[peers]'"
+        if not is_installed("sparseprop"):
+            return "sparseprop is not installed: make peers, or see docs/benchmarks.md"
         return None
 
     def __init__(self, layer: SparseLinear) -> None:
@@ -72,6 +73,54 @@ class SparseProp(Candidate):
         shape = (self.pattern.n_out, self.pattern.n_in)
         dense = sparse.csr_array((grad.numpy(), columns, rows), shape).toarray()
         return super().edge_weight(torch.from_numpy(dense))
+
+
+_IN_BACKWARD = "SparseLab computes both gradients in its backward pass"
+
+
+class SparseLab(Candidate):
+    """SparseLab's layer: rows with room to grow, for training whose pattern changes."""
+
+    name = "SparseLab"
+    dtypes = (torch.float32,)
+    lacks: ClassVar = {"grad_input": _IN_BACKWARD, "grad_weight": _IN_BACKWARD}
+
+    @classmethod
+    def _refuses(cls, problem: Problem) -> str | None:
+        if not is_installed("sparselab"):
+            return "sparselab is not installed: pip install --no-deps sparselab==0.2.2"
+        return None
+
+    def __init__(self, layer: SparseLinear) -> None:
+        super().__init__(layer)
+        import sparselab
+
+        weight = layer.to_dense().weight.detach()
+        # it keeps transposed matrices by `id`, which a new matrix may have from one that is gone
+        sparselab.ops._clear_transpose_cache()
+        with beta_is_known():
+            self.matrix = sparselab.PaddedCSR.from_dense(weight)
+        # the constructor draws a pattern of its own
+        self.module = sparselab.SparseLinear(self.pattern.n_in, self.pattern.n_out)
+        self.module._csr = self.matrix
+        self.module._values = nn.Parameter(torch.from_numpy(np.asarray(self.matrix.values)))
+        self.module.bias = self.bias = nn.Parameter(self.bias.detach())
+        self.weight = self.module._values
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.module(x)
+        return y
+
+    def edge_weight(self, grad: Tensor) -> Tensor:
+        # each row has room after its entries
+        starts, counts = (np.asarray(part) for part in (self.matrix.row_start, self.matrix.row_nnz))
+        rows = np.repeat(np.arange(len(counts)), counts)
+        within = np.arange(len(rows)) - np.repeat(counts.cumsum() - counts, counts)
+        slots = np.repeat(starts[: len(counts)], counts) + within
+        columns = np.asarray(self.matrix.col_indices)[slots]
+        dense = torch.zeros(self.pattern.n_out, self.pattern.n_in)
+        dense[rows, columns] = grad[slots]
+        return super().edge_weight(dense)
 
 
 _INFERENCE_ONLY = "SRigL trains a masked dense layer; the condensed form is for inference"

@@ -17,28 +17,32 @@ from dnc_sparse.bench.suite import Effort, Outcome
 from dnc_sparse.bench.sweep import Point
 from dnc_sparse.machine import describe
 
-PEERS = ("scipy", "sparseprop", "triton", "stanford-stk", "blksprs")
+PEERS = ("scipy", "sparseprop", "sparselab", "triton", "stanford-stk", "blksprs")
 
 
-def table(outcomes: Sequence[Outcome], threads: Sequence[int], title: str) -> Table:
-    """Return a line per measure: its goal, and with each number of threads the value and a verdict.
+def table(
+    outcomes: Sequence[Outcome], threads: Sequence[int], title: str, *, goals: bool = False
+) -> Table:
+    """Return a line per measure with its value for each number of threads.
+
+    With `goals` each has its goal too, and each value a verdict.
 
     A dash stands where nothing could be measured; `reasons` says why.
     """
     result = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("measure", "of"):
         result.add_column(heading)
-    for heading in ("goal", *map(_heading, threads)):
+    for heading in (*["goal"] * goals, *map(_heading, threads)):
         result.add_column(heading, justify="right")
     row_before = None
     for measure, group in groupby(outcomes, key=lambda outcome: outcome.measure):
-        cells = {outcome.threads: _verdict(outcome) for outcome in group}
+        cells = {outcome.threads: _verdict(outcome, goals) for outcome in group}
         # a measure that sets its own threads has one value, in the last column
         cells.setdefault(max(threads), cells.get(0, ""))
         first = "" if measure.row == row_before else measure.row
         row_before = measure.row
         shown = [cells.get(count, "") for count in threads]
-        result.add_row(first, measure.detail, str(measure.goal), *shown)
+        result.add_row(first, measure.detail, *[str(measure.goal)] * goals, *shown)
     return result
 
 
@@ -46,10 +50,12 @@ def _heading(threads: int) -> str:
     return f"{threads} thread{'s' * (threads > 1)}" if threads else "value"
 
 
-def _verdict(outcome: Outcome) -> str:
+def _verdict(outcome: Outcome, goals: bool) -> str:
     if outcome.value is None:
         return "-"
     digits = 3 if outcome.value < 10 else 1
+    if not goals:
+        return f"{outcome.value:.{digits}f}"
     style, word = ("green", "met") if outcome.met else ("red", "missed")
     return f"{outcome.value:.{digits}f} [{style}]{word:>6}[/]"
 

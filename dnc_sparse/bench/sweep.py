@@ -13,7 +13,7 @@ from dnc_sparse.patterns import nearest
 
 # block sides, and who is shown at each; those that ignore blocks are shown once
 SHOWN = {
-    1: ("onednn", "bfloat16", "masked", "csr", "scipy", "sparseprop", "gather"),
+    1: ("onednn", "bfloat16", "masked", "csr", "scipy", "sparseprop", "sparselab", "gather"),
     4: ("bsr",),
     16: ("bsr",),
 }

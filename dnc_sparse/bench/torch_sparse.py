@@ -22,7 +22,7 @@ class Csr(Candidate):
     def __init__(self, layer: SparseLinear) -> None:
         super().__init__(layer)
         dense = layer.to_dense().weight.detach()
-        with _beta_is_known():
+        with beta_is_known():
             self.weight = dense.to_sparse_csr().requires_grad_()
             self.transposed = dense.mT.to_sparse_csr()
 
@@ -53,7 +53,7 @@ class Bsr(Candidate):
 
     def __init__(self, layer: SparseLinear) -> None:
         super().__init__(layer)
-        with _beta_is_known():
+        with beta_is_known():
             self.weight = layer.to_dense().weight.detach().to_sparse_bsr(layer.pattern.block)
 
     @classmethod
@@ -73,7 +73,7 @@ class Bsr(Candidate):
 
 
 @contextmanager
-def _beta_is_known() -> Iterator[None]:
+def beta_is_known() -> Iterator[None]:
     """Keep torch from announcing, on first use, that its compressed matrices are beta."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

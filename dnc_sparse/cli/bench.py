@@ -21,7 +21,7 @@ from dnc_sparse.patterns import nearest
 
 # options that the other form of the command does not have
 JUNCTION_OPTIONS = ("n_in", "n_out", "batch", "density", "block", "family", "dtype", "against")
-SUITE_OPTIONS = ("quick", "plot", "only", "block_kernels")
+SUITE_OPTIONS = ("quick", "plot", "only", "goals", "block_kernels")
 
 
 def bench(
@@ -48,9 +48,7 @@ def bench(
     ] = None,
     suite: Annotated[
         str | None,
-        typer.Option(
-            help=f"Take a table of measures with goals instead: {', '.join(timing.SUITES)}."
-        ),
+        typer.Option(help=f"Take a table of measures instead: {', '.join(timing.SUITES)}."),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Few rounds, without the largest shapes.")
@@ -65,6 +63,9 @@ def bench(
     only: Annotated[
         str | None, typer.Option(help="Of a suite, only measures whose name contains this.")
     ] = None,
+    goals: Annotated[
+        bool, typer.Option("--goals", help="Of a suite, show our goals and which are met.")
+    ] = False,
     block_kernels: Annotated[
         bool,
         typer.Option("--block-kernels", help="On a GPU, race the CUDA kernels for blocks too."),
@@ -76,11 +77,11 @@ def bench(
     bias. Figures are medians over interleaved rounds; results are checked before anything is timed.
 
     With --suite a table of measures is taken, each with one thread and with two (or as many as
-    --threads says), and compared with its goal.
+    --threads says); --goals compares it with what we aim at.
     """
     if suite is not None:
         _refuse_given(context, JUNCTION_OPTIONS, f"the measures of --suite {suite} have their own")
-        run_suite(suite, threads, rounds, quick, json_file, plot, only, block_kernels)
+        run_suite(suite, threads, rounds, quick, json_file, plot, only, block_kernels, goals)
         return
     _refuse_given(context, SUITE_OPTIONS, "it goes with --suite")
     if dtype not in timing.DTYPES:

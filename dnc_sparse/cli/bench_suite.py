@@ -22,6 +22,7 @@ from dnc_sparse.bench.sweep import Point
 from dnc_sparse.bench.timer import threads_restored
 from dnc_sparse.checkpoint import make_folder, write_json
 from dnc_sparse.cli import options
+from dnc_sparse.extras import check_matplotlib
 from dnc_sparse.processor import processor
 
 Item = TypeVar("Item")
@@ -38,12 +39,14 @@ def run_suite(
     plot: Path | None,
     only: str | None = None,
     block_kernels: bool = False,
+    goals: bool = False,
 ) -> None:
     """Take every measure of the named suite, print the table, write what was asked for.
 
     `only` keeps the measures whose name contains it, `block_kernels` lets the device use those of
-    `backends.cuda_blocks`. On a device a measure that breaks is reported
-    and the rest goes on, for such a machine is seldom at hand; the file grows with each measure.
+    `backends.cuda_blocks`, `goals` shows each measure's goal and whether it is met. On a device a
+    measure that breaks is reported and the rest goes on, for such a machine is seldom at hand; the
+    file grows with each measure.
 
     Raises ValueError for an unknown suite or when `only` leaves no measure, ImportError for
     pictures without matplotlib, RuntimeError for a device that is not there, and, in the end, when
@@ -55,7 +58,7 @@ def run_suite(
     if not measures:
         raise ValueError(f"no measure of suite {name!r} has {only!r} in its name")
     if plot is not None:
-        figures.check_matplotlib()
+        check_matplotlib()
         make_folder(plot)
     on_device = measures[0].run.setting.device == "cuda"
     if on_device:
@@ -80,11 +83,12 @@ def run_suite(
     outcomes: list[Outcome] = []
     # asked for once: it runs git
     where = report.circumstances()
-    for measure, count in _tracked(plan(measures, counts), lambda item: item[0].name):
+    for measure, count in _tracked(plan(measures, counts), _measure_label):
         outcomes.append(_taken(taker, measure, count, keep_going=on_device))
         if json_file is not None:
             write_json(json_file, report.record(outcomes, effort, where=where))
-    console.print(report.table(outcomes, counts, f"suite {name} on {machine}"))
+    title = f"suite {name} on {machine}"
+    console.print(report.table(outcomes, counts, title, goals=goals))
     missing = [(outcome.measure.row, outcome.unavailable) for outcome in outcomes]
     points: list[Point] = []
     roofs = None
@@ -95,7 +99,8 @@ def run_suite(
     missing += [(f"{point.candidate} {point.operation}", point.unavailable) for point in points]
     for text in report.reasons(missing):
         console.print(f"-  {text}", highlight=False, soft_wrap=True, markup=False)
-    console.print(report.summary(outcomes), highlight=False)
+    if goals:
+        console.print(report.summary(outcomes), highlight=False)
     if json_file is not None:
         write_json(json_file, report.record(outcomes, effort, points, roofs, where=where))
         console.print(f"written: {json_file}", highlight=False, soft_wrap=True)
@@ -145,6 +150,12 @@ def _warn_if_busy() -> None:
             f"wrong, others uncertain; stop other work and wait a minute",
             stacklevel=2,
         )
+
+
+def _measure_label(item: tuple[Measure, int]) -> str:
+    measure, threads = item
+    count = f", {threads} thread{'s' * (threads > 1)}" if threads else ""
+    return f"{measure.name}{count}"
 
 
 def _sweep_label(item: tuple[float, int]) -> str:

@@ -1,5 +1,8 @@
 """Data sets: Morse symbols, glyphs (both generated), MNIST, Fashion-MNIST, word counts, .npz."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from dnc_sparse.data.catalogue import available, load
 from dnc_sparse.data.dataset import (
     DataSet,
@@ -8,13 +11,15 @@ from dnc_sparse.data.dataset import (
     join_validation,
     pad_features,
 )
-from dnc_sparse.data.difficulty import Difficulty, morse_difficulty
 from dnc_sparse.data.files import DataFile, find_file
 from dnc_sparse.data.glyph_images import glyphs
 from dnc_sparse.data.idx import read_idx
 from dnc_sparse.data.morse_frames import morse
 from dnc_sparse.data.texts import bag_of_words
 from dnc_sparse.data.validation import split_validation
+
+if TYPE_CHECKING:
+    from dnc_sparse.data.difficulty import Difficulty, morse_difficulty
 
 __all__ = [
     "DataFile",
@@ -34,3 +39,10 @@ __all__ = [
     "read_idx",
     "split_validation",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # needs torch, which the sets do not
+    if name in ("Difficulty", "morse_difficulty"):
+        return getattr(import_module("dnc_sparse.data.difficulty"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -50,7 +50,7 @@ def test_every_candidate_agrees_with_the_oracle(dtype: torch.dtype, batch: int, 
 def test_what_computes_in_float32(operation: str) -> None:
     can = [name for name, kind in bench.CANDIDATES.items() if operation not in kind.lacks]
     assert can[:6] == ["linear", "sparse", "onednn", "bfloat16", "masked", "csr"]
-    others = {"bsr", "scipy", "sparseprop", "gather", SLOW}
+    others = {"bsr", "scipy", "sparseprop", "sparselab", "gather", SLOW}
     assert set(can[6:]) <= others | {"gather-bmm", "two-four", "stk", "blksprs"}
 
 
@@ -80,6 +80,8 @@ def test_what_computes_in_float32(operation: str) -> None:
         ("scipy", "step", problem(), "scipy has no gradients"),
         ("scipy", "grad_weight", problem(), "scipy has no product sampled at a pattern"),
         ("sparseprop", "grad_input", problem(), "SparseProp fuses both gradients in one pass"),
+        ("sparselab", "grad_weight", problem(), "SparseLab computes both gradients in its back"),
+        ("sparselab", "step", problem(torch.float64), "it computes in float32, not in float64"),
         ("gather", "step", problem(), "SRigL trains a masked dense layer; the condensed form"),
         ("gather", "forward", problem(batch=2**17), "it would gather 512 MiB; more than 256 is "),
         (
@@ -98,9 +100,12 @@ def test_why_a_candidate_cannot(
 
 
 def test_what_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "find_spec", lambda name: None)
+    monkeypatch.setattr(peers, "is_installed", lambda name: False)
     assert peers.SparseProp.unavailable(problem(), "step") == (
-        "sparseprop is not installed: pip install 'dnc-sparse[peers]'"
+        "sparseprop is not installed: make peers, or see docs/benchmarks.md"
+    )
+    assert peers.SparseLab.unavailable(problem(), "step") == (
+        "sparselab is not installed: pip install --no-deps sparselab==0.2.2"
     )
     monkeypatch.setattr(gpu_peers, "find_spec", lambda name: None)
     half = problem(torch.bfloat16, block=4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
 from itertools import pairwise
@@ -137,6 +138,11 @@ def test_table_and_record() -> None:
     with console.capture() as shown:
         console.print(report.table(outcomes, (1, 2), "title"))
     lines = [line.split() for line in shown.get().splitlines()]
+    assert ["forward", "/", "dense", "1/4", "0.250", "0.750"] in lines
+    assert ["own", "threads", "-"] in lines
+    with console.capture() as shown:
+        console.print(report.table(outcomes, (1, 2), "title", goals=True))
+    lines = [line.split() for line in shown.get().splitlines()]
     words = ["forward", "/", "dense", "1/4", "<=", "0.5", "0.250", "met", "0.750", "missed"]
     assert words in lines
     assert ["own", "threads", "<=", "0.5", "-"] in lines
@@ -192,11 +198,12 @@ def test_the_command_takes_draws_and_writes(
     assert stop.value.code == 0
     assert torch.get_num_threads() == threads
     out, err = capsys.readouterr()
-    assert "of 1 goals met" in out
+    assert "goal" not in out
+    assert " met" not in out
     assert "-  CSR, bfloat16: it computes in float32, float64, not in bfloat16" in out
     assert "scipy CSR step: scipy has no gradients" in out
     assert "warning: this machine is busy (load average 1.3): figures with two threads will" in err
-    assert "[1/2] forward / dense (1/4)" in err
+    assert "[1/2] forward / dense (1/4), 1 thread\n" in err
     assert "pictures: density 1/2, 4x4" in err
     record = json.loads((tmp_path / "cpu.json").read_text())
     assert len(record["measures"]) == 2
@@ -204,6 +211,21 @@ def test_the_command_takes_draws_and_writes(
     assert record["effort"]["rounds"] == 1
     for name in ("speed-up", "roofline"):
         assert (tmp_path / "pictures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_goals_are_shown_when_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))
+    monkeypatch.setitem(SUITES, "cpu", (FORWARD, scaling("forward")))
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", "--suite", "cpu", "--quick", "--rounds", "1", "--goals", "--only", "dense"])
+    assert stop.value.code == 0
+    out, err = capsys.readouterr()
+    assert re.search(r"[012] of [12] goals met", out)
+    assert "<= 0.5" in out
+    # what repeats a measure is said
+    assert [line.partition("), ")[2] for line in err.splitlines()] == ["1 thread", "2 threads"]
 
 
 def test_pictures_need_matplotlib(

@@ -1,0 +1,18 @@
+# Whether dnc_sparse._cuda is tried at all, for nvcc takes minutes in which pip says nothing: sets
+# no_cuda_reason to why not, or to nothing (docs/decisions/0014-what-an-install-brings.md).
+set(no_cuda_reason "")
+string(TOUPPER "${DNC_CUDA}" DNC_CUDA)
+if(NOT DNC_CUDA MATCHES "^(AUTO|NVCC|ON|OFF|TRUE|FALSE|YES|NO|1|0)$")
+  message(FATAL_ERROR "DNC_CUDA=${DNC_CUDA} is unknown; choose AUTO, NVCC, ON or OFF")
+elseif(DNC_CUDA STREQUAL "AUTO")
+  find_program(DNC_NVIDIA_SMI nvidia-smi PATHS /usr/lib/wsl/lib)
+  set(gpus "")
+  if(DNC_NVIDIA_SMI)
+    execute_process(COMMAND ${DNC_NVIDIA_SMI} -L OUTPUT_VARIABLE gpus ERROR_QUIET)
+  endif()
+  if(NOT gpus MATCHES "GPU [0-9]")
+    set(no_cuda_reason "nvidia-smi lists no GPU on this machine; DNC_CUDA=ON builds it all the same")
+  endif()
+elseif(NOT DNC_CUDA)
+  set(no_cuda_reason "DNC_CUDA=${DNC_CUDA}")
+endif()
