@@ -155,12 +155,13 @@ def task(
 def set_threads(threads: int | None, jobs: int = 1) -> int:
     """Give torch this many threads, if told, and return how many it has.
 
-    Warns as `warn_of_threads`; with `jobs` above 1 each of them is to have one.
+    Warns as `warn_of_threads` unless there are several `jobs`, which have one each.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     used = torch.get_num_threads()
-    warn_of_threads(used if jobs == 1 else jobs)
+    if jobs == 1:
+        warn_of_threads(used)
     return used
 
 

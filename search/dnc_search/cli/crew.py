@@ -42,7 +42,10 @@ class Crew:
         if threads is None and jobs > 1:
             # workers that each use all cores wait for each other's threads, ten times as long
             threads = max(1, torch.get_num_threads() // jobs)
-        options.warn_of_threads(jobs * (threads or torch.get_num_threads()))
+        each = threads or torch.get_num_threads()
+        if each > 1:
+            # those of one worker wait for each other
+            options.warn_of_threads(jobs * each)
         self._arguments = (ledger.full_url, ledger.name, out, data_dir, threads)
         self._jobs, self._deaths = jobs, 0
         self._workers: list[BaseProcess] = []
