@@ -82,7 +82,9 @@ def run(task: Task, version: Version, seed: int, threads: int, *, measure: bool 
         model = task.model(version, seed)
     # drawing the patterns is no part of training
     memory.forget()
-    history = fit(model, data, config, progress=False)
+    history = fit(
+        model, data, config, progress=False, on_epoch=lambda row: processes.tell(row.epoch)
+    )
     train_accuracy = history.epochs[-1].train_accuracy
     # classes have one
     assert train_accuracy is not None
@@ -150,14 +152,17 @@ def compare(
     threads: int,
     jobs: int = 1,
     report: Callable[[Result, int, int], None] = lambda result, done, total: None,
+    watch: Callable[[Version, int, int, int], None] = lambda version, seed, epoch, done: None,
 ) -> list[Result]:
     """Train every version with every seed that the ledger lacks and return all their results.
 
     With `jobs` above 1 that many runs share the machine, one thread each, and their times and
-    memory are not kept. `report` gets each new result, how many are done and how many there are.
+    memory are not kept. `report` gets each new result, how many are done and how many there are;
+    `watch` gets version, seed and epoch whenever a run has done another epoch, and how many runs
+    are done.
 
-    Raises RuntimeError when a run's process dies or the data change meanwhile; what was finished
-    stays in the ledger.
+    Raises RuntimeError when a run's process dies or the data change meanwhile, and on Ctrl-C
+    KeyboardInterrupt, which says what is kept; what was finished stays in the ledger.
     """
     wanted = [(version, seed) for seed in seeds for version in versions]
     measured_threads = threads if jobs == 1 else None
@@ -174,11 +179,22 @@ def compare(
     advice = f"{fewer}; finished runs are kept in {ledger.path}, the same command goes on"
     call = partial(run, measure=jobs == 1)
     calls = [(task, version, seed, threads) for version, seed in todo]
-    with closing(processes.results(call, calls, jobs, advice=advice)) as finished:
-        for _, result in finished:
-            ledger.add(result)
-            done += 1
-            report(result, done, len(wanted))
+
+    def hear(index: int, epoch: int) -> None:
+        watch(*todo[index], epoch, done)
+
+    try:
+        with closing(processes.results(call, calls, jobs, advice=advice, hear=hear)) as finished:
+            for _, result in finished:
+                ledger.add(result)
+                done += 1
+                report(result, done, len(wanted))
+    except KeyboardInterrupt as interrupt:
+        kept = sum(key in ledger.results for key in keys)
+        raise KeyboardInterrupt(
+            f"stopped: {kept} of {len(wanted)} runs are kept in {ledger.path}; "
+            f"the same command goes on"
+        ) from interrupt
     if any(key not in ledger.results for key in keys):
         raise RuntimeError(f"{task.data} changed while runs read it; run the same command again")
     return [ledger.results[key] for key in keys]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -15,21 +17,28 @@ from rich.table import Table
 
 from dnc_sparse.compare import Result
 from dnc_sparse.experiment import Task, Version
+from dnc_sparse.nn import SparseLinear
 from dnc_sparse.stats import mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+DENSE, NARROW = "dense", "dense, narrow"
+
+
 @dataclass(frozen=True)
 class Summary:
     """One version over its seeds: mean accuracies with 95 % half-widths, medians of the rest.
 
-    Ratios are to the dense version; None where there is none, or nothing was measured.
+    `family` is what was asked for, `label` the figure's name of it: the family that was drawn. The
+    density of a narrow network is its edges / those of the dense one. Ratios are to the dense
+    version; None where there is none, or nothing was measured.
     """
 
     version: str
     family: str
+    label: str
     runs: int
     density: float
     edges: int
@@ -45,18 +54,22 @@ class Summary:
 
 def summarise(versions: Sequence[Version], results: Sequence[Result]) -> list[Summary]:
     """Return a row per version, from the results in the order `compare` gives them."""
-    rows = [_summary(v, results[i :: len(versions)]) for i, v in enumerate(versions)]
-    dense = next((r for v, r in zip(versions, rows, strict=True) if v.is_dense), None)
+    widest = max((version.sizes for version in versions), key=sum)
+    edges = sum(left * right for left, right in pairwise(widest))
+    rows = [_summary(v, results[i :: len(versions)], edges) for i, v in enumerate(versions)]
+    dense = next((r for r in rows if r.family == DENSE), None)
     return [_against(row, dense) for row in rows]
 
 
-def _summary(version: Version, results: Sequence[Result]) -> Summary:
+def _summary(version: Version, results: Sequence[Result], dense_edges: int) -> Summary:
+    family = (NARROW if version.is_narrow else DENSE) if version.is_dense else version.family
     mean, half_width = mean_interval([result.test_accuracy for result in results])
     return Summary(
         version=version.name,
-        family="dense" if version.is_dense else version.family,
+        family=family,
+        label=family if version.is_dense else _drawn(version),
         runs=len(results),
-        density=results[0].density,
+        density=results[0].edges / dense_edges if version.is_narrow else results[0].density,
         edges=results[0].edges,
         parameters=results[0].parameters,
         test_accuracy=mean,
@@ -64,6 +77,15 @@ def _summary(version: Version, results: Sequence[Result]) -> Summary:
         seconds_per_epoch=_median([result.seconds_per_epoch for result in results]),
         peak_mib=_median([result.peak_mib for result in results]),
     )
+
+
+def _drawn(version: Version) -> str:
+    """Name the families that the junctions have, which `auto` chooses by their sizes."""
+    if version.family != "auto":
+        return version.family.replace("_", "-")
+    layers = (layer for layer in version.build(0).junctions if isinstance(layer, SparseLinear))
+    families = dict.fromkeys(layer.pattern.family.replace("_", "-") for layer in layers)
+    return " and ".join(families) or "full"
 
 
 def _against(row: Summary, dense: Summary | None) -> Summary:
@@ -121,9 +143,42 @@ def origins(results: Sequence[Result]) -> int:
     return len({json.dumps(result.machine, sort_keys=True) for result in results})
 
 
-def record(task: Task, rows: Sequence[Summary], results: Sequence[Result]) -> dict[str, Any]:
-    """Return everything as one JSON-able record; each run says what it was made with."""
+def experiment_of(task: Task, sizes: Sequence[int]) -> dict[str, Any]:
+    """Return what decides which comparison it is: data, recipe and the dense network's sizes."""
+    return {**task.identity(), "layers": list(sizes)}
+
+
+def check_folder(folder: Path, task: Task, sizes: Sequence[int]) -> None:
+    """Raise RuntimeError when the folder has the comparison of another experiment.
+
+    Its runs would stay, but its table and figure would be replaced.
+    """
+    path = folder / "comparison.json"
+    if not path.is_file():
+        return
+    before = json.loads(path.read_text()).get("experiment", {})
+    now = json.loads(json.dumps(experiment_of(task, sizes)))
+    changes = [
+        f"{name} {before[name]!r}, now {value!r}"
+        for name, value in now.items()
+        if name in before and before[name] != value
+    ]
+    if changes:
+        raise RuntimeError(
+            f"{path} is of another experiment ({'; '.join(changes)}); "
+            f"name another folder with --out"
+        )
+
+
+def record(
+    task: Task, sizes: Sequence[int], rows: Sequence[Summary], results: Sequence[Result]
+) -> dict[str, Any]:
+    """Return everything as one JSON-able record; each run says what it was made with.
+
+    `experiment` is what comparisons in one folder share (`experiment_of`).
+    """
     return {
+        "experiment": experiment_of(task, sizes),
         "task": asdict(task),
         "versions": [asdict(row) for row in rows],
         "runs": [asdict(result) for result in results],
@@ -142,7 +197,7 @@ def draw(rows: Sequence[Summary], title: str, path: Path) -> None:
         raise ImportError(
             "drawing a comparison needs matplotlib: pip install 'dnc-sparse[plot]'"
         ) from error
-    measured = any(row.time_ratio is not None for row in rows if row.family != "dense")
+    measured = any(row.time_ratio is not None for row in rows if row.family != DENSE)
     figure = Figure(figsize=(10 if measured else 5.5, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 2 if measured else 1, squeeze=False)[0]
@@ -154,11 +209,18 @@ def draw(rows: Sequence[Summary], title: str, path: Path) -> None:
 
 
 def _families(rows: Sequence[Summary]) -> dict[str, list[Summary]]:
-    """Group the sparse rows by family, by falling density, the dense row at the head of each."""
-    dense = [row for row in rows if row.family == "dense"]
-    sparse = sorted((r for r in rows if r.family != "dense"), key=lambda row: -row.density)
+    """Group all but the dense row by the label of their family, by falling density, after it."""
+    dense = [row for row in rows if row.family == DENSE]
+    sparse = sorted((r for r in rows if r.family != DENSE), key=lambda row: -row.density)
     names = dict.fromkeys(row.family for row in sparse)
-    return {name: dense + [row for row in sparse if row.family == name] for name in names}
+    groups = {name: [row for row in sparse if row.family == name] for name in names}
+    # two families that were asked for may have drawn the same, as auto and clash_free do
+    labels = {name: " or ".join(dict.fromkeys(r.label for r in g)) for name, g in groups.items()}
+    shared = Counter(labels.values())
+    return {
+        labels[name] if shared[labels[name]] == 1 else f"{labels[name]} ({name})": dense + group
+        for name, group in groups.items()
+    }
 
 
 def _draw_accuracy(ax: Axes, rows: Sequence[Summary]) -> None:
@@ -174,7 +236,7 @@ def _draw_accuracy(ax: Axes, rows: Sequence[Summary]) -> None:
             label=name,
         )
     for row in rows:
-        if row.family == "dense":
+        if row.family == DENSE:
             ax.axhline(100 * row.test_accuracy, color="grey", linestyle=":", label="dense")
     ax.set_ylabel("test accuracy, % (mean, 95 % interval)")
     _finish(ax, rows)
@@ -206,7 +268,8 @@ def _draw_costs(ax: Axes, rows: Sequence[Summary]) -> None:
 
 def _finish(ax: Axes, rows: Sequence[Summary]) -> None:
     ax.set_xscale("log")
-    ticks = sorted({row.density for row in rows})
+    # a narrow network lies beside the sparse one of as many weights
+    ticks = sorted({row.density for row in rows if row.family != NARROW})
     ax.set_xticks(ticks, [f"{100 * tick:.3g}" for tick in ticks])
     ax.minorticks_off()
     ax.set_xlabel("density, %")

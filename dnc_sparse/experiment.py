@@ -7,7 +7,11 @@ and in tables.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +49,11 @@ class Version:
         return self.density is None and self.fan_out is None
 
     @property
+    def is_narrow(self) -> bool:
+        """Whether it is dense with narrower hidden layers; see `Narrow`."""
+        return False
+
+    @property
     def name(self) -> str:
         """How tables and figures call it."""
         if self.is_dense:
@@ -63,6 +72,60 @@ class Version:
             return SparseMLP(self.sizes, 1.0, seed=seed)
         chosen: dict[str, Any] = {"family": self.family, "block": self.block, **self.options}
         return SparseMLP(self.sizes, self.density, fan_out=self.fan_out, seed=seed, **chosen)
+
+
+@dataclass(frozen=True)
+class Narrow(Version):
+    """A dense network with narrower hidden layers, to compare a sparse one of as many weights with.
+
+    It is the same run as a `Version` of these sizes, under another name.
+    """
+
+    @property
+    def is_narrow(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def name(self) -> str:
+        """How tables and figures call it, with its sizes."""
+        return f"dense, narrow {_text(self.sizes)}"
+
+
+def narrow(version: Version) -> Narrow:
+    """Return the largest narrow network with no more parameters than the version's.
+
+    One factor scales all hidden layers, and widths are rounded down. Raises ValueError without a
+    hidden layer, and where one neuron in each has more parameters already.
+    """
+    n_in, *hidden, n_out = version.sizes
+    if not hidden:
+        raise ValueError(
+            f"network {_text(version.sizes)} has no hidden layer to be narrower; leave out --narrow"
+        )
+    most = version.build(0).n_parameters
+    # widths change at these factors alone
+    factors = sorted({Fraction(k, width) for width in hidden for k in range(1, width + 1)})
+
+    def sizes(factor: Fraction) -> tuple[int, ...]:
+        return (n_in, *(max(1, int(factor * width)) for width in hidden), n_out)
+
+    fitting = bisect_right(factors, most, key=lambda factor: _dense_parameters(sizes(factor)))
+    if not fitting:
+        least = _dense_parameters(sizes(factors[0]))
+        raise ValueError(
+            f"{version.name} has {most} parameters, but the narrowest dense network, "
+            f"{_text(sizes(factors[0]))}, has {least}; leave out --narrow, or this version"
+        )
+    return Narrow(sizes(factors[fitting - 1]), l2=version.l2)
+
+
+def _dense_parameters(sizes: Sequence[int]) -> int:
+    return sum(left * right + right for left, right in pairwise(sizes))
+
+
+def _text(sizes: Sequence[int]) -> str:
+    return "-".join(map(str, sizes))
 
 
 @dataclass(frozen=True)

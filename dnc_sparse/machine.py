@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,43 @@ def describe() -> dict[str, Any]:
 
 def cores() -> int:
     """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def busy_cores(interval_s: float = 0.1) -> float:
+    """Return how many of its cores others use, watched for a moment while this thread sleeps.
+
+    The load average would be that of the last minute, this user's last command included. Where the
+    system does not tell, 0.
+    """
+    before = _used_and_all()
+    time.sleep(interval_s)
+    after = _used_and_all()
+    return sum(
+        (used - before[core][0]) / max(1, total - before[core][1])
+        for core, (used, total) in after.items()
+        if core in before
+    )
+
+
+def _used_and_all() -> dict[int, tuple[int, int]]:
+    """Return the clock ticks of each core of this process: worked, and in all."""
+    try:
+        lines = (PROC / "stat").read_text().splitlines()
+    except FileNotFoundError:
+        return {}
+    ours = os.sched_getaffinity(0)
+    ticks = {}
+    for line in lines:
+        name, *counts = line.split()
+        if name[:3] == "cpu" and name[3:].isdecimal() and int(name[3:]) in ours:
+            # the first eight add up; those after them are parts of the first two
+            user_to_steal = [int(count) for count in counts[:8]]
+            idle = user_to_steal[3] + user_to_steal[4]
+            ticks[int(name[3:])] = (sum(user_to_steal) - idle, sum(user_to_steal))
+    return ticks
 
 
 def commit() -> str | None:

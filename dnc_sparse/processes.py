@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
@@ -110,6 +110,8 @@ def _start(running: dict[Connection, _Child], index: int, work: Any, advice: str
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(theirs, *work))
+    # it would unblock Ctrl-C while it starts, and the child after it would have it
+    resource_tracker.ensure_running()
     # a child that has started must also be on the list of those to be ended
     with _interrupts_later(), passive_waiting():
         try:

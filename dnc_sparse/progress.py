@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 from typing import Protocol, Self
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 # the bar moves this often within an epoch; more would cost time and show nothing more
 MOVES_PER_EPOCH = 20
@@ -36,16 +36,16 @@ class Display:
     def __init__(
         self, epochs: int, steps: int, done: int, *, enabled: bool, title: str = ""
     ) -> None:
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, markup=False)
         self._enabled = enabled
         self._epochs, self._title = epochs, title
         self._every = max(1, steps // MOVES_PER_EPOCH)
         self._bar: Progress | None = None
         if enabled and self._console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
-                TextColumn("{task.fields[figures]}"),
+                TextColumn("{task.fields[figures]}", markup=False),
                 TimeRemainingColumn(),
                 console=self._console,
             )
@@ -86,6 +86,67 @@ class Display:
         return f"{title}epoch {epoch}/{self._epochs}"
 
 
+class RunBars:
+    """Bars of all runs and of those that are going on, on standard error where it is a terminal.
+
+    Runs are known by their titles; all have as many epochs. Elsewhere, and when not `enabled`,
+    nothing is shown.
+    """
+
+    def __init__(self, runs: int, epochs: int, *, enabled: bool) -> None:
+        console = Console(stderr=True, markup=False)
+        self._runs, self._epochs = runs, epochs
+        # epochs done of each run that is going on
+        self._running: dict[str, int] = {}
+        self._tasks: dict[str, TaskID] = {}
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not (enabled and console.is_terminal),
+            # lines for a file must not go to the terminal instead
+            redirect_stdout=sys.stdout.isatty(),
+            transient=True,
+        )
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def epoch(self, title: str, number: int, done: int) -> None:
+        """Say that a run has done this many epochs, while `done` runs are done."""
+        self._running[title] = number
+        self._update("all", f"{done} of {self._runs} runs done", self._runs, done)
+        self._update(title, f"{title}  epoch {number}/{self._epochs}", 1, 0)
+
+    def ended(self, title: str, done: int) -> None:
+        """Say that a run is done, the `done`th."""
+        self._running.pop(title, None)
+        if title in self._tasks:
+            self._bars.remove_task(self._tasks.pop(title))
+        self._update("all", f"{done} of {self._runs} runs done", self._runs, done)
+
+    def _update(self, title: str, text: str, runs: int, done: int) -> None:
+        partial = sum(self._running.values()) if title == "all" else self._running[title]
+        completed = done * self._epochs + partial
+        if title in self._tasks:
+            self._bars.update(self._tasks[title], completed=completed, description=text)
+            return
+        # what was done before says nothing about the speed of what is left
+        self._tasks[title] = self._bars.add_task(
+            text, total=runs * self._epochs, completed=completed
+        )
+
+
 def _figures(row: EpochLine) -> str:
     """Return the loss and accuracies, or errors in regression; validation where not tested."""
     split, error = "test", row.test_error
@@ -104,14 +165,14 @@ class Steps:
     """Shows how far a long work is, on standard error: a bar on a terminal, else a line a step."""
 
     def __init__(self, title: str) -> None:
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, markup=False)
         self._title = title
         self._bar: Progress | None = None
         if self._console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
-                TextColumn("{task.completed:.0f}/{task.total:.0f}  {task.fields[what]}"),
+                TextColumn("{task.fields[what]}", markup=False),
                 TimeRemainingColumn(),
                 console=self._console,
             )
@@ -134,8 +195,7 @@ class Steps:
     def step(self, what: str, done: int, total: int) -> None:
         """Say that `what` is done, the `done`-th of `total` steps."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=total, what=escape(what))
+            text = f"{done}/{total}  {what}"
+            self._bar.update(self._task, completed=done, total=total, what=text)
         else:
-            self._console.print(
-                f"{self._title} [{done}/{total}] {what}", highlight=False, markup=False
-            )
+            self._console.print(f"{self._title} [{done}/{total}] {what}", highlight=False)

@@ -10,7 +10,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import warnings
 from collections.abc import Collection
 from copy import deepcopy
 from pathlib import Path
@@ -20,9 +22,12 @@ import torch
 from torch import nn
 
 from dnc_sparse import checkpoint
+from dnc_sparse.data import DataSet
 
 # a run may be watched more closely without becoming another run
 FREE_TO_CHANGE = ("eval_every",)
+# the setting that is a digest of all samples
+DATA_DIGEST = "data_sha256"
 # what a checkpoint holds
 PARTS = ("settings", "model", "optimizer", "history")
 
@@ -31,7 +36,8 @@ class RunFolder:
     """Writes a run as it goes and restores it.
 
     `settings` is a flat JSON-able record that a resumed run must share, `FREE_TO_CHANGE` and the
-    names in `free_to_change` apart.
+    names in `free_to_change` apart. `DATA_DIGEST` in it knows the data by their contents; a run of
+    an older release has none, and its data cannot be told from others.
     `epochs_saved` counts the epochs in the checkpoint on disk. Raises FileExistsError when the
     folder already holds a run and `resume` is False, RuntimeError when it cannot be made.
     """
@@ -92,6 +98,13 @@ class RunFolder:
             )
 
     def _check_settings(self, before: dict[str, Any]) -> None:
+        if DATA_DIGEST in self._settings and DATA_DIGEST not in before:
+            warnings.warn(
+                f"{self.checkpoint_path} was written by an older release, which did not keep what "
+                f"its data contain; make sure that they are the same",
+                stacklevel=2,
+            )
+            before = {**before, DATA_DIGEST: self._settings[DATA_DIGEST]}
         unknown = [name for name in self._settings if name not in before]
         if unknown:
             raise ValueError(
@@ -100,7 +113,7 @@ class RunFolder:
                 f"folder"
             )
         changed = [
-            f"{name} {before[name]!r}, now {value!r}"
+            _changed(name, before[name], value)
             for name, value in self._settings.items()
             if name not in self._free and before[name] != value
         ]
@@ -154,3 +167,19 @@ class RunFolder:
     def finish(self, model: nn.Module) -> None:
         """Write the weights alone, readable without pickle."""
         checkpoint.write_weights(self.path / "weights.safetensors", model)
+
+
+def _changed(name: str, before: object, now: object) -> str:
+    if name == DATA_DIGEST:
+        return f"data of other contents (sha256 {str(before)[:12]}, now {str(now)[:12]})"
+    return f"{name} {before!r}, now {now!r}"
+
+
+def digest(data: DataSet) -> str:
+    """Return the SHA-256 of all samples of a data set, of every split."""
+    found = hashlib.sha256()
+    for name, split in data.splits.items():
+        for tensor in (split.x, split.y):
+            found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+            found.update(tensor.detach().cpu().contiguous().numpy().data)
+    return found.hexdigest()

@@ -23,7 +23,7 @@ from dnc_sparse.fit_config import FitConfig, integer, make_optimizer
 from dnc_sparse.history import Epoch, History
 from dnc_sparse.metrics import evaluate, relative_error
 from dnc_sparse.progress import Display
-from dnc_sparse.run_folder import RunFolder
+from dnc_sparse.run_folder import DATA_DIGEST, RunFolder, digest
 
 __all__ = [
     "Diverged",
@@ -100,6 +100,7 @@ def fit(
     folder = None
     if run_dir is not None:
         settings = asdict(config) | {"data": data.name, "samples": len(data.train.y)}
+        settings[DATA_DIGEST] = digest(data)
         # only a rate that does not depend on them lets a run be prolonged
         free = ("epochs",) if config.schedule == "constant" else ()
         folder = RunFolder(Path(run_dir), settings, resume=resume, free_to_change=free)

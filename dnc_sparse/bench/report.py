@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from dnc_sparse.backends import cpu, gpu
 from dnc_sparse.bench.roofs import Roofs
@@ -38,7 +39,7 @@ def table(
     for measure, group in groupby(outcomes, key=lambda outcome: outcome.measure):
         cells = {outcome.threads: _verdict(outcome, goals) for outcome in group}
         # a measure that sets its own threads has one value, in the last column
-        cells.setdefault(max(threads), cells.get(0, ""))
+        cells.setdefault(max(threads), cells.get(0, Text()))
         first = "" if measure.row == row_before else measure.row
         row_before = measure.row
         shown = [cells.get(count, "") for count in threads]
@@ -50,14 +51,14 @@ def _heading(threads: int) -> str:
     return f"{threads} thread{'s' * (threads > 1)}" if threads else "value"
 
 
-def _verdict(outcome: Outcome, goals: bool) -> str:
+def _verdict(outcome: Outcome, goals: bool) -> Text:
     if outcome.value is None:
-        return "-"
+        return Text("-")
     digits = 3 if outcome.value < 10 else 1
     if not goals:
-        return f"{outcome.value:.{digits}f}"
+        return Text(f"{outcome.value:.{digits}f}")
     style, word = ("green", "met") if outcome.met else ("red", "missed")
-    return f"{outcome.value:.{digits}f} [{style}]{word:>6}[/]"
+    return Text.assemble(f"{outcome.value:.{digits}f} ", (f"{word:>6}", style))
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:

@@ -20,9 +20,7 @@ ABOUT = """Weight-sparse training for PyTorch: fix the connections, then train o
 Start with `dnc-sparse demo`.
 """
 
-app = shell.application(
-    ABOUT, (demo, advise, front, train, compare, pattern, bench, explain, info)
-)
+app = shell.application(ABOUT, (demo, advise, front, train, compare, pattern, bench, explain, info))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

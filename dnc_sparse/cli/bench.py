@@ -15,7 +15,7 @@ from dnc_sparse import bench as timing
 from dnc_sparse.backends import cpu
 from dnc_sparse.bench import report
 from dnc_sparse.checkpoint import write_json
-from dnc_sparse.cli import options
+from dnc_sparse.cli import options, outputs
 from dnc_sparse.cli.bench_suite import run_suite
 from dnc_sparse.patterns import nearest
 
@@ -54,11 +54,15 @@ def bench(
         bool, typer.Option("--quick", help="Few rounds, without the largest shapes.")
     ] = False,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures into this file.")
+        Path | None,
+        typer.Option("--json", callback=outputs.to_file, help="Write the figures into this file."),
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(help="Folder for pictures: speed-up against density, and a roofline."),
+        typer.Option(
+            callback=outputs.to_pictures,
+            help="Folder for pictures: speed-up against density, and a roofline.",
+        ),
     ] = None,
     only: Annotated[
         str | None, typer.Option(help="Of a suite, only measures whose name contains this.")
@@ -150,4 +154,4 @@ def _cells(row: timing.Timing) -> tuple[str, str]:
 def _print_reasons(console: Console, timings: Sequence[timing.Timing]) -> None:
     rows = [(f"{row.candidate} {row.operation}", row.unavailable) for row in timings]
     for text in report.reasons(rows):
-        console.print(f"-  {text}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"-  {text}", highlight=False, soft_wrap=True)

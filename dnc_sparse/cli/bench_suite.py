@@ -98,7 +98,7 @@ def run_suite(
         points, roofs = _pictures(plot, counts[0], effort, machine)
     missing += [(f"{point.candidate} {point.operation}", point.unavailable) for point in points]
     for text in report.reasons(missing):
-        console.print(f"-  {text}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"-  {text}", highlight=False, soft_wrap=True)
     if goals:
         console.print(report.summary(outcomes), highlight=False)
     if json_file is not None:
@@ -165,7 +165,7 @@ def _sweep_label(item: tuple[float, int]) -> str:
 
 def _tracked(items: Sequence[Item], label: Callable[[Item], str]) -> Iterator[Item]:
     """Yield each item while standard error shows its label: a bar, or lines off a terminal."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
@@ -178,6 +178,6 @@ def _tracked(items: Sequence[Item], label: Callable[[Item], str]) -> Iterator[It
             progress.update(task, description=label(item), completed=number)
             if not console.is_terminal:
                 line = f"[{number + 1}/{len(items)}] {label(item)}"
-                console.print(line, highlight=False, markup=False, soft_wrap=True)
+                console.print(line, highlight=False, soft_wrap=True)
             yield item
         progress.update(task, completed=len(items))

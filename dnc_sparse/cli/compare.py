@@ -13,10 +13,12 @@ from typing import Annotated, Any
 import typer
 
 from dnc_sparse import checkpoint, compare_report
-from dnc_sparse.cli import options
+from dnc_sparse.cli import options, outputs
 from dnc_sparse.compare import Ledger, Result
 from dnc_sparse.compare import compare as run_all
 from dnc_sparse.experiment import Task, Version
+from dnc_sparse.experiment import narrow as narrow_version
+from dnc_sparse.progress import RunBars
 
 # few epochs at a high rate: enough to see the differences, in two minutes on two slow cores
 DEMO_TASK = Task(
@@ -33,7 +35,11 @@ DEMO_SEEDS = 3
 
 Out = Annotated[
     Path,
-    typer.Option("--out", help="Folder for results.jsonl, comparison.json and comparison.png."),
+    typer.Option(
+        "--out",
+        callback=outputs.to_folder,
+        help="Folder for results.jsonl, comparison.json and comparison.png.",
+    ),
 ]
 
 
@@ -52,6 +58,14 @@ def compare(
         typer.Option(help="Pattern families, each at every density: clash_free,regular,random."),
     ] = "auto",
     dense: Annotated[bool, typer.Option(help="Whether the dense network is a version too.")] = True,
+    narrow: Annotated[
+        bool,
+        typer.Option(
+            "--narrow",
+            help="For each sparse version, add a dense one of as many weights: its hidden layers "
+            "are narrower.",
+        ),
+    ] = False,
     banks: options.Banks = None,
     block: options.BlockText = "1",
     recipe: options.RecipeName = None,
@@ -74,13 +88,15 @@ def compare(
     data_dir: options.DataDir = None,
     data_option: options.DataOptions = None,
     threads: options.Threads = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Compare the dense network with sparse versions: accuracy, edges, time and memory.
 
     Every run has a process of its own, one after the other, so that time and memory are fair: the
     peak memory is what the network and its training add to a process that has loaded the data and
     taken a first step. Finished runs are kept in OUT/results.jsonl and are not done again: the same
-    command goes on after an interruption, and further seeds or densities add to it.
+    command goes on after an interruption, and further seeds or densities add to it. Other data,
+    layers or recipes need another OUT.
 
     **Examples**
 
@@ -98,7 +114,10 @@ def compare(
         options=options.given(banks=banks),
     )
     chosen = versions(shared, density, fan_out, family.split(","), l2, dense=dense)
-    _compare_and_report(task, chosen, seeds, out, options.set_threads(threads), jobs)
+    if narrow:
+        chosen = with_narrow(chosen)
+    used = options.set_threads(threads, jobs)
+    _compare_and_report(task, chosen, seeds, out, used, jobs, quiet=quiet)
 
 
 def demo(out: Out = Path("runs/demo")) -> None:
@@ -145,29 +164,57 @@ def versions(
     ]
 
 
+def with_narrow(chosen: Sequence[Version]) -> list[Version]:
+    """Return the versions, each sparse one followed by the dense one of as many weights.
+
+    Two that come out alike are one. Raises as `experiment.narrow`.
+    """
+    pairs = (
+        [version] if version.is_dense else [version, narrow_version(version)] for version in chosen
+    )
+    return list({(v.name, v.l2): v for pair in pairs for v in pair}.values())
+
+
 def _compare_and_report(
-    task: Task, chosen: Sequence[Version], n_seeds: int, out: Path, threads: int, jobs: int
+    task: Task,
+    chosen: Sequence[Version],
+    n_seeds: int,
+    out: Path,
+    threads: int,
+    jobs: int,
+    *,
+    quiet: bool = False,
 ) -> None:
     """Run what the ledger in `out` lacks, then write and show what came out."""
     console = options.console()
     started = time.monotonic()
-    checkpoint.make_folder(out)
+    outputs.refuse_others(out, "dnc-sparse compare")
+    compare_report.check_folder(out, task, chosen[0].sizes)
+    epochs = task.config(chosen[0], 0).epochs
 
     def report(result: Result, done: int, total: int) -> None:
         seconds = time.monotonic() - started
+        bars.ended(f"{result.version}, seed {result.seed}", done)
+        if quiet:
+            return
         console.print(
             f"[{done}/{total}] {result.version}, seed {result.seed}: "
             f"test accuracy {100 * result.test_accuracy:.2f} %  ({seconds:.0f} s)",
             highlight=False,
-            markup=False,
         )
 
     ledger = Ledger(out / "results.jsonl")
     if ledger.results:
         console.print(f"{ledger.path} holds {len(ledger.results)} finished runs", highlight=False)
-    results = run_all(
-        task, chosen, range(n_seeds), ledger, threads=threads, jobs=jobs, report=report
-    )
+
+    def watch(version: Version, seed: int, epoch: int, done: int) -> None:
+        bars.epoch(f"{version.name}, seed {seed}", epoch, done)
+
+    seeds = range(n_seeds)
+    with RunBars(len(chosen) * n_seeds, epochs, enabled=not quiet) as bars:
+        results = run_all(
+            task, chosen, seeds, ledger, threads=threads, jobs=jobs, report=report, watch=watch
+        )
     rows = compare_report.summarise(chosen, results)
     sizes = "-".join(map(str, chosen[0].sizes))
     title = f"{task.data}, {sizes}, epochs {results[0].epochs}, seeds {n_seeds}"
@@ -179,9 +226,11 @@ def _compare_and_report(
             f"the runs come from {made_with} machines or commits; comparison.json says which each",
             style="dim",
         )
-    record = compare_report.record(task, rows, results)
+    record = compare_report.record(task, chosen[0].sizes, rows, results)
     checkpoint.write_json(out / "comparison.json", record)
     written = [out / "comparison.json", ledger.path]
+    # an earlier one would be of other rows
+    outputs.remove(out, ["comparison.png"])
     if find_spec("matplotlib") is None:
         text = "no figure: it needs matplotlib, pip install 'dnc-sparse[plot]'"
         # the extra is no markup

@@ -43,4 +43,4 @@ def demo(out: Out = Path("runs/demo")) -> None:
         highlight=False,
     )
     show_front(TASK, networks, out, machine.cores(), memory=False)
-    console.print(f"\n{NEXT}", highlight=False, markup=False)
+    console.print(f"\n{NEXT}", highlight=False)

@@ -41,7 +41,7 @@ def explain(
         measurements.forget()
     pattern = nearest(n_in, n_out, density=density, family=family, block=options.block(block))
     text = str(explain_junction(pattern, batch, DTYPES[dtype], threads, device))
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
+    console.print(text, highlight=False, soft_wrap=True)
     console.print(
         f"\nmeasurements are kept in {measurements.file()}", highlight=False, soft_wrap=True
     )

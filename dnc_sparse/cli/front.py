@@ -164,16 +164,13 @@ def show_front(
         "* on its front in seconds, chosen by validation; ! the best rate is the smallest or "
         "largest tried; ± 95 % interval of the mean",
         style="dim",
-        markup=False,
     )
     for line in report.sentences(task, rows):
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False)
     checkpoint.write_json(out / "front.json", report.record(task, rows, machine.describe()))
     written = [out / "front.json"]
     if find_spec("matplotlib") is None:
-        console.print(
-            "no figure: it needs matplotlib, pip install 'dnc-sparse[plot]'", markup=False
-        )
+        console.print("no figure: it needs matplotlib, pip install 'dnc-sparse[plot]'")
     else:
         figure.draw(rows, title, out / "front.png")
         written.append(out / "front.png")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -81,9 +82,12 @@ Threads = Annotated[
 
 
 def console() -> Console:
-    """Return a console on standard output as it is now; files and pipes get room for tables."""
-    console = Console()
-    return console if console.is_terminal else Console(width=FILE_WIDTH)
+    """Return a console on standard output as it is now; files and pipes get room for tables.
+
+    Brackets are text to it: paths, reasons and `pip install 'dnc-sparse[plot]'` have some.
+    """
+    console = Console(markup=False)
+    return console if console.is_terminal else Console(width=FILE_WIDTH, markup=False)
 
 
 def numbers(text: str, option: str, kind: Callable[[str], Number]) -> tuple[Number, ...]:
@@ -150,10 +154,45 @@ def task(
     )
 
 
-def set_threads(threads: int | None) -> int:
-    """Give torch this many threads, if told, and return how many it has."""
+def set_threads(threads: int | None, jobs: int = 1) -> int:
+    """Give torch this many threads, if told, and return how many it has.
+
+    Warns as `warn_of_threads` unless there are several `jobs`, which have one each.
+    """
     import torch
 
     if threads is not None:
         torch.set_num_threads(threads)
-    return torch.get_num_threads()
+    used = torch.get_num_threads()
+    if jobs == 1:
+        warn_of_threads(used)
+    return used
+
+
+def warn_of_threads(threads: int) -> None:
+    """Warn when so many threads will wait for cores: more than there are, or than are free.
+
+    They then wait for each other too, and training is 10 to 100 times slower than with one. One
+    thread takes its turns with other work and is never warned of.
+    """
+    from dnc_sparse import machine
+
+    if threads == 1:
+        return
+    cores = machine.cores()
+    if threads > cores:
+        warnings.warn(
+            f"{threads} threads on {cores} core{'s' * (cores > 1)} wait for each other; "
+            f"--threads {cores} is faster",
+            stacklevel=2,
+        )
+        return
+    busy = machine.busy_cores()
+    # half a core is what a desktop does beside
+    free = max(1, round(cores - busy))
+    if threads > free:
+        warnings.warn(
+            f"other work keeps {busy:.1f} of {cores} cores busy: {threads} threads wait for each "
+            f"other, 10 to 100 times slower; stop that work, or give --threads {free}",
+            stacklevel=2,
+        )

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dnc_sparse.cli import options
+from dnc_sparse.cli import options, outputs
 from dnc_sparse.patterns import Pattern, balance, find_clashes, nearest, neighbours, scatter
 from dnc_sparse.patterns.plot import save
 
@@ -49,7 +49,10 @@ def pattern(
     ] = None,
     block: options.BlockText = "1",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
-    plot: Annotated[Path | None, typer.Option(help="Draw the pattern into this file.")] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(callback=outputs.to_picture, help="Draw the pattern into this file."),
+    ] = None,
     check: Annotated[
         bool,
         typer.Option("--check", help="Check degrees and clashes; exit code 1 when a check fails."),

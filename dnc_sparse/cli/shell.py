@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from dnc_sparse import __version__
 
@@ -58,7 +57,7 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str] | None) -> None:
 
 def _show_version(context: typer.Context, wanted: bool) -> None:
     if wanted:
-        Console().print(f"{context.info_name} {__version__}", highlight=False)
+        Console(markup=False).print(f"{context.info_name} {__version__}", highlight=False)
         raise typer.Exit
 
 
@@ -87,7 +86,8 @@ def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
 
 def complain(text: str, style: str) -> None:
     """Write a line to standard error, in a colour where there are colours."""
-    Console(stderr=True).print(escape(text), style=style, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, markup=False)
+    console.print(text, style=style, highlight=False, soft_wrap=True)
 
 
 @contextmanager

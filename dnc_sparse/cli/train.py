@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from dnc_sparse import checkpoint, machine
-from dnc_sparse.cli import options
+from dnc_sparse.cli import options, outputs
 from dnc_sparse.compare_report import accuracy_text
 from dnc_sparse.experiment import Version
 from dnc_sparse.nn import SparseMLP
@@ -42,7 +42,10 @@ def train(
     first_seed: Annotated[int, typer.Option(min=0, help="Seed of the first run.")] = 0,
     run_dir: Annotated[
         Path | None,
-        typer.Option(help="Write checkpoint, history and weights of each run to RUN_DIR/seed-N."),
+        typer.Option(
+            callback=outputs.to_folder,
+            help="Write checkpoint, history and weights of each run to RUN_DIR/seed-N.",
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the runs in --run-dir.")
@@ -51,7 +54,12 @@ def train(
     data_option: options.DataOptions = None,
     threads: options.Threads = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write settings and every epoch to this file.")
+        Path | None,
+        typer.Option(
+            "--json",
+            callback=outputs.to_file,
+            help="Write settings and every epoch to this file.",
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
@@ -82,6 +90,8 @@ def train(
     )
     if resume and run_dir is None:
         raise ValueError("--resume needs --run-dir, the folder of the runs to continue")
+    if run_dir is not None:
+        outputs.refuse_others(run_dir, "dnc-sparse train")
     console = options.console()
     loaded = task.load(version)
     console.print(repr(loaded), highlight=False)

@@ -42,6 +42,7 @@ from dnc_hw.validation import WINDOW
 from dnc_sparse import __version__
 from dnc_sparse.checkpoint import make_folder, write_json
 from dnc_sparse.data import DataSet, Split, load
+from dnc_sparse.processes import passive_waiting
 
 RESULTS = "results"
 
@@ -240,9 +241,9 @@ def measure(study: Study, configuration: Configuration) -> dict[str, Any]:
 
 
 class Sweep:
-    """A study over configurations whose results lie in a folder.
+    """A study over configurations whose results lie in a folder, which has those of no other.
 
-    Raises RuntimeError where the folder cannot be made.
+    Raises RuntimeError where the folder cannot be made or has results of another study.
     """
 
     def __init__(self, study: Study, configurations: Sequence[Configuration], folder: Path) -> None:
@@ -253,6 +254,18 @@ class Sweep:
         self._paths = {
             each: folder / RESULTS / f"{study.digest(each, found)}.json" for each in configurations
         }
+        self._others = [
+            path
+            for path in sorted((folder / RESULTS).glob("*.json"))
+            if path not in self._paths.values()
+        ]
+        foreign = [path for path in self._others if not _is_of(study, found, path)]
+        if foreign:
+            raise RuntimeError(
+                f"{folder} holds results of another study (other data, samples, epochs, device "
+                f"or rest of the machine, or of another release), such as {foreign[0].name}; "
+                f"name another folder"
+            )
 
     @property
     def missing(self) -> list[Configuration]:
@@ -272,11 +285,16 @@ class Sweep:
         joblib = import_joblib()
         work = joblib.delayed(_keep)
         parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-        yield from parallel(work(self.study, each, self._paths[each]) for each in missing)
+        with passive_waiting():
+            yield from parallel(work(self.study, each, self._paths[each]) for each in missing)
 
     def results(self) -> list[dict[str, Any]]:
-        """Return the results there are, in the order of the configurations."""
-        return [json.loads(path.read_text()) for path in self._paths.values() if path.is_file()]
+        """Return the results there are, in the order of the configurations, then the study's rest.
+
+        The rest were asked for by earlier sweeps into this folder.
+        """
+        paths = [path for path in self._paths.values() if path.is_file()]
+        return [json.loads(path.read_text()) for path in [*paths, *self._others]]
 
 
 def by_machine(results: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
@@ -311,6 +329,14 @@ def data_digest(data: DataSet) -> str:
         digest.update(np.asarray(split.x).tobytes())
         digest.update(np.asarray(split.y).tobytes())
     return digest.hexdigest()[:20]
+
+
+def _is_of(study: Study, found: str, path: Path) -> bool:
+    """Say whether a file is the result of a configuration of this study."""
+    record = json.loads(path.read_text())
+    values = {each.name: record.get(each.name) for each in fields(Configuration)}
+    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return path.stem == study.digest(Configuration(**{**values, **lists}), found)
 
 
 def _keep(study: Study, configuration: Configuration, path: Path) -> Configuration:

@@ -122,11 +122,38 @@ def test_ctrl_c_keeps_what_is_there(
     assert "2 of 3 results were there" in capsys.readouterr().out
 
 
-def test_another_study_does_not_take_the_results(common: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", [("--epochs", "2"), ("--samples", "100")])
+def test_another_study_needs_another_folder(
+    common: tuple[str, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    other: tuple[str, ...],
+) -> None:
     assert code(*common) == 0
-    assert code(*common, "--epochs", "2") == 0
-    assert code(*common, "--samples", "100") == 0
-    assert len(kept(tmp_path / "out")) == 3
+    table = (tmp_path / "out" / "results.csv").read_text()
+    capsys.readouterr()
+    assert code(*common, *other) == 2
+    error = capsys.readouterr().err
+    assert re.match(r"error: \S*out holds results of another study \(other data, samples", error)
+    assert error.endswith("name another folder\n")
+    assert (tmp_path / "out" / "results.csv").read_text() == table
+
+
+def test_a_smaller_sweep_keeps_the_table_of_a_larger_one(
+    common: tuple[str, ...], tmp_path: Path
+) -> None:
+    assert code(*common, *LANES, *FORMATS) == 0
+    out = tmp_path / "out"
+    before = (out / "results.json").read_text()
+    # drawn by an older release, of machines that are no longer there
+    (out / "accuracy-density.png").write_bytes(b"old")
+    assert code(*common, *FORMATS[:2], *LANES[:2]) == 0
+    results = json.loads((out / "results.json").read_text())
+    assert len(results) == 6
+    assert sorted(map(repr, results)) == sorted(map(repr, json.loads(before)))
+    assert (results[0]["lanes"], results[0]["number"]) == ([32, 8], [2, 7])
+    assert (out / "pareto.png").exists()
+    assert not (out / "accuracy-density.png").exists()
 
 
 @pytest.mark.parametrize(

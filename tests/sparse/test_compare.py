@@ -292,7 +292,7 @@ def test_figure_is_drawn(task: Task, tmp_path: Path, measured: bool) -> None:
 
 def test_record_is_json_and_says_where_each_run_is_from(task: Task) -> None:
     results = [result(task, DENSE, 0), result(task, SPARSE, 0, machine={"commit": "def5678"})]
-    record = compare_report.record(task, rows(task), results)
+    record = compare_report.record(task, DENSE.sizes, rows(task), results)
     runs = json.loads(json.dumps(record))["runs"]
     assert runs[0]["edges"] == 256
     assert [run["machine"]["commit"] for run in runs] == ["abc1234", "def5678"]

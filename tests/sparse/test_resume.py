@@ -20,6 +20,7 @@ from sparse.small_runs import CONFIG, DATA, assert_same, fill_disk, network, res
 from torch import nn
 
 from dnc_sparse import checkpoint, run_folder
+from dnc_sparse.data import DataSet, Split
 from dnc_sparse.training import Interrupted, evaluate
 
 
@@ -179,6 +180,52 @@ def test_a_finished_run_can_be_prolonged(tmp_path: Path) -> None:
 
 def test_resume_without_a_run_starts_one(tmp_path: Path) -> None:
     assert len(train(network(), run_dir=tmp_path / "new", resume=True).epochs) == 4
+
+
+# --- data that changed
+
+
+def changed(part: str) -> DataSet:
+    """The data with one value of one split changed."""
+    split = DATA.splits["train" if part == "feature" else part]
+    x, y = split.x.clone(), split.y.clone()
+    if part == "feature":
+        x[7, 3] += 1
+        return replace(DATA, train=Split(x, y))
+    y[5] = (y[5] + 1) % 4
+    return replace(DATA, **{part: Split(x, y)})
+
+
+@pytest.mark.parametrize("part", ["train", "feature", "validation", "test"])
+def test_resume_refuses_data_of_other_contents(tmp_path: Path, part: str) -> None:
+    train(network(), run_dir=tmp_path)
+    message = (
+        rf"^{re.escape(str(tmp_path))}/checkpoint.pt was written with data of other contents "
+        r"\(sha256 [0-9a-f]{12}, now [0-9a-f]{12}\); resume with the same settings, or start in"
+    )
+    with pytest.raises(ValueError, match=message):
+        resume_with(tmp_path, network(), replace(CONFIG, epochs=6), changed(part))
+    # the same values in other memory are the same data
+    again = replace(DATA, train=Split(DATA.train.x.clone(), DATA.train.y.clone()))
+    resume_with(tmp_path, network(), replace(CONFIG, epochs=6), again)
+    assert saved(tmp_path) == 6
+
+
+def test_resume_of_a_run_that_did_not_keep_its_data(tmp_path: Path) -> None:
+    train(network(), run_dir=tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    record = checkpoint.read(path)
+    del record["settings"]["data_sha256"]
+    checkpoint.write_atomic(path, checkpoint.pack(record))
+    message = (
+        rf"^{re.escape(str(path))} was written by an older release, which did not keep what its "
+        r"data contain; make sure that they are the same$"
+    )
+    with pytest.warns(UserWarning, match=message):
+        train(network(), replace(CONFIG, epochs=6), run_dir=tmp_path, resume=True)
+    # from then on it does
+    with pytest.raises(ValueError, match=r"data of other contents"):
+        resume_with(tmp_path, network(), replace(CONFIG, epochs=8), changed("train"))
 
 
 # --- what can go wrong

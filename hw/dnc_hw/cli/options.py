@@ -13,7 +13,7 @@ import typer
 from dnc_hw.description import KINDS, PUBLISHED_KIND, describe, with_kind
 from dnc_hw.fixed_point import FixedPoint
 from dnc_hw.issue import HAZARD_POLICIES
-from dnc_sparse.cli import options
+from dnc_sparse.cli import options, outputs
 from dnc_sparse.data import Split
 
 Command = Callable[..., None]
@@ -52,8 +52,13 @@ Hazards = Annotated[
 Device = Annotated[str | None, typer.Option(help="FPGA, such as xc7a100t.")]
 ClockMhz = Annotated[float | None, typer.Option("--clock-mhz", help="Clock rate in MHz.")]
 PatternSeed = Annotated[int, typer.Option("--pattern-seed", min=0, help="Seed of kinds 1 to 3.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures into this file.")]
-Plot = Annotated[Path | None, typer.Option(help="Draw a picture into this file.")]
+JsonFile = Annotated[
+    Path | None,
+    typer.Option("--json", callback=outputs.to_file, help="Write the figures into this file."),
+]
+Plot = Annotated[
+    Path | None, typer.Option(callback=outputs.to_picture, help="Draw a picture into this file.")
+]
 Samples = Annotated[
     int | None, typer.Option(min=1, help="Take only the first samples of the training split.")
 ]

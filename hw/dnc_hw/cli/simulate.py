@@ -19,6 +19,7 @@ from dnc_hw.parameters import initial_parameters
 from dnc_hw.saturation import Saturation
 from dnc_hw.validation import WINDOW, correct_in_window
 from dnc_sparse.checkpoint import write_json
+from dnc_sparse.cli import outputs
 from dnc_sparse.cli.options import DataDir, DataName, DataOptions, console, pairs
 from dnc_sparse.data import load
 
@@ -46,7 +47,12 @@ def simulate(
         Path | None, typer.Option("--load", help="Start from the weights in this .npz.")
     ] = None,
     save_file: Annotated[
-        Path | None, typer.Option("--save", help="Write the weights into this .npz at the end.")
+        Path | None,
+        typer.Option(
+            "--save",
+            callback=outputs.to_file,
+            help="Write the weights into this .npz at the end.",
+        ),
     ] = None,
     data_dir: DataDir = None,
     data_option: DataOptions = None,
@@ -68,8 +74,6 @@ def simulate(
     if infer and load_file is None:
         raise ValueError("--infer needs --load, the weights that `dnc-hw simulate --save` wrote")
     built = machine_from(described)
-    if plot is not None:
-        figures.check_matplotlib()
     sets = load(data, data_dir, **pairs(data_option))
     parameters = (
         initial_parameters(built, seed, shared=not own_values)

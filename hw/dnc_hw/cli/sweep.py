@@ -28,15 +28,22 @@ from dnc_hw.sweep import (
     mean,
 )
 from dnc_sparse.checkpoint import write_atomic, write_json
+from dnc_sparse.cli import outputs
 from dnc_sparse.cli.options import DataDir, DataName, DataOptions, console, numbers, pairs
 
+PICTURES = ("pareto.png", "accuracy-bits.png", "accuracy-density.png")
 # rows of the table on the screen; the files have all
 SHOWN = 15
 
 
 def sweep(
     machine: options.MachineName,
-    out: Annotated[Path, typer.Option(help="Folder of the results; kept results are not rerun.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            callback=outputs.to_folder, help="Folder of the results; kept results are not rerun."
+        ),
+    ],
     data: DataName = "mnist",
     samples: options.Samples = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the samples.")] = 1,
@@ -80,9 +87,10 @@ def sweep(
     """Train and test every combination of the options given, or a list, and draw what it shows.
 
     Each result is kept as it finishes: the same command after Ctrl-C or a kill goes on with what is
-    missing. OUT then has results.csv, results.json and pictures: time against resources, accuracy
-    against bits and against density, where those vary. Combinations that are not legal machines
-    stay in the files with the reason.
+    missing. OUT then has results.csv, results.json and pictures of all its results: time against
+    resources, accuracy against bits and against density, where those vary. Further machines may be
+    added; other data, samples or epochs need another folder. Combinations that are not legal
+    machines stay in the files with the reason.
 
     **Example**
 
@@ -118,6 +126,7 @@ def sweep(
         epochs=epochs,
         shared=not own_values,
     )
+    outputs.refuse_others(out, "dnc-hw sweep")
     work = Sweep(study, configurations, out)
     shown = console()
     _run(work, jobs, shown)
@@ -127,12 +136,14 @@ def sweep(
     shown.print(_table(legal))
     refused = Counter(each["illegal"] for each in results if "illegal" in each)
     for reason, count in refused.most_common(SHOWN):
-        shown.print(f"not legal ({count}): {reason}", highlight=False, soft_wrap=True, markup=False)
+        shown.print(f"not legal ({count}): {reason}", highlight=False, soft_wrap=True)
+    # those that an earlier sweep drew may show less than the table now has
+    outputs.remove(out, PICTURES)
     try:
         drawn = _draw(legal, out)
     except ImportError as error:
         drawn = []
-        shown.print(f"no pictures: {error}", highlight=False, soft_wrap=True, markup=False)
+        shown.print(f"no pictures: {error}", highlight=False, soft_wrap=True)
     names = ", ".join(["results.csv", "results.json", *drawn])
     shown.print(f"written: {names} in {out}", highlight=False, soft_wrap=True)
 
@@ -141,9 +152,8 @@ def _run(work: Sweep, jobs: int, shown: Console) -> None:
     total, missing = len(work.configurations), len(work.missing)
     if missing < total:
         shown.print(f"{total - missing} of {total} results were there", highlight=False)
-    progress = Progress(
-        BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)
-    )
+    console = Console(stderr=True, markup=False)
+    progress = Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console)
     done = total - missing
     try:
         with progress:

@@ -13,6 +13,7 @@ from dnc_hw.cli import options
 from dnc_hw.cli.resources import headline
 from dnc_hw.config import machine_from
 from dnc_sparse.checkpoint import write_atomic
+from dnc_sparse.cli import outputs
 from dnc_sparse.cli.options import console
 
 
@@ -26,9 +27,13 @@ def trace(
         typer.Option("--addresses", help="Also the word that each memory of a bank is at."),
     ] = False,
     vcd: Annotated[
-        Path | None, typer.Option(help="Write a waveform, for GTKWave and the like.")
+        Path | None,
+        typer.Option(callback=outputs.to_file, help="Write a waveform, for GTKWave and the like."),
     ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write a table, a line per access.")] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(callback=outputs.to_file, help="Write a table, a line per access."),
+    ] = None,
 ) -> None:
     """Write which memories are accessed in which clock, by which unit and for what.
 

@@ -8,6 +8,7 @@ from typing import Annotated, cast
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from dnc_hw import validation
 from dnc_hw.cli import options
@@ -39,7 +40,7 @@ def validate(
     chosen = cast(validation.SimulatorName, simulator)
     rows: list[validation.Row] = []
     for path in files or find_recordings(data_dir):
-        with shown.status(f"running {path}"):
+        with shown.status(Text(f"running {path}")):
             rows += validation.validate(data_dir, simulator=chosen, files=[path])
     shown.print(_table(rows, details))
     for row in rows:

@@ -21,6 +21,7 @@ from dnc_search.ledger import Ledger
 from dnc_search.stop import Stop
 from dnc_search.worker import Worker
 from dnc_sparse.cli import options, shell
+from dnc_sparse.processes import passive_waiting
 
 POLL_SECONDS = 0.5
 # a worker that was killed is replaced, but not for ever
@@ -41,6 +42,10 @@ class Crew:
         if threads is None and jobs > 1:
             # workers that each use all cores wait for each other's threads, ten times as long
             threads = max(1, torch.get_num_threads() // jobs)
+        each = threads or torch.get_num_threads()
+        if each > 1:
+            # those of one worker wait for each other
+            options.warn_of_threads(jobs * each)
         self._arguments = (ledger.full_url, ledger.name, out, data_dir, threads)
         self._jobs, self._deaths = jobs, 0
         self._workers: list[BaseProcess] = []
@@ -90,13 +95,14 @@ class Crew:
 
     def _start(self) -> BaseProcess:
         process = multiprocessing.get_context("spawn").Process(target=_work, args=self._arguments)
-        with _ignoring_interrupts():
+        with _ignoring_interrupts(), passive_waiting():
             process.start()
         return process
 
 
 def _work(url: str, name: str, folder: Path, data_dir: Path | None, threads: int | None) -> None:
-    options.set_threads(threads)
+    if threads is not None:
+        torch.set_num_threads(threads)
     try:
         with Ledger(url, name) as ledger:
             course, training = assemble(defined(ledger), folder=folder, data_dir=data_dir)

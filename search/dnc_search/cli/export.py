@@ -14,10 +14,13 @@ from dnc_search.export import export as write
 from dnc_search.findings import Findings, Winner
 from dnc_search.stages import FINAL
 from dnc_sparse.cli import options as sparse_options
+from dnc_sparse.cli import outputs
 
 
 def export(
-    to: Annotated[Path, typer.Option("--to", help="Folder for the network.")],
+    to: Annotated[
+        Path, typer.Option("--to", callback=outputs.to_folder, help="Folder for the network.")
+    ],
     out: options.Out = None,
     storage: options.Storage = None,
     name: options.Name = None,

@@ -11,6 +11,7 @@ from dnc_search.cli import options
 from dnc_search.cli.found import found
 from dnc_search.report import write_report
 from dnc_sparse.cli import options as sparse_options
+from dnc_sparse.cli import outputs
 
 
 def report(
@@ -18,7 +19,10 @@ def report(
     storage: options.Storage = None,
     name: options.Name = None,
     file: Annotated[
-        Path | None, typer.Option("--file", help="The page; else report.html in --out.")
+        Path | None,
+        typer.Option(
+            "--file", callback=outputs.to_file, help="The page; else report.html in --out."
+        ),
     ] = None,
 ) -> None:
     """Write what a search found, and how, as one page with figures; at any time, also before it

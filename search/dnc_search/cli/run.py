@@ -22,8 +22,8 @@ from dnc_search.overview import overview
 from dnc_search.space import Shape, Space
 from dnc_search.spaces import check_space, space_from_texts, space_record
 from dnc_search.stages import Course
-from dnc_sparse.checkpoint import make_folder
 from dnc_sparse.cli import options as sparse_options
+from dnc_sparse.cli import outputs
 
 DEFAULTS = Settings()
 
@@ -31,7 +31,12 @@ DEFAULTS = Settings()
 def run(
     data: sparse_options.DataName,
     out: Annotated[
-        Path, typer.Option("--out", help="Folder of the search: its ledger, and the weights.")
+        Path,
+        typer.Option(
+            "--out",
+            callback=outputs.to_folder,
+            help="Folder of the search: its ledger, and the weights.",
+        ),
     ],
     space: Annotated[
         str, typer.Option(help="mlp, sparse-mlp, cnn, or your own as path/to/file.py:ClassName.")
@@ -103,6 +108,7 @@ def run(
 
     dnc-search run --data mnist --space sparse-mlp --space-option nodes=16,512 --wc 0.1 --out runs/a
     """
+    outputs.refuse_others(out, "dnc-search")
     shares = options.shares(penalty)
     url = options.storage_url(storage, out)
     path = options.data_path(data)
@@ -138,7 +144,6 @@ def run(
     shape = shape_of(loaded)
     search = replace(search, shape=asdict(shape))
     course = checked(search, chosen, shape)
-    make_folder(out)
     with Ledger(url, search.name) as ledger:
         ledger.define(search)
         crew = Crew(ledger, out=out, data_dir=data_dir, jobs=jobs, threads=threads)

@@ -22,7 +22,7 @@ class Screen:
 
     def __init__(self, summary: Summary, *, enabled: bool) -> None:
         self._summary = summary
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, markup=False)
         self._lines = enabled and not self._console.is_terminal
         self._live: Live | None = None
         if enabled and self._console.is_terminal:

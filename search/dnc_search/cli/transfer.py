@@ -17,14 +17,17 @@ from dnc_search.cli.task import tell_task
 from dnc_search.definition import digest_of
 from dnc_search.evaluation import shape_of
 from dnc_search.ledger import Ledger
-from dnc_sparse.checkpoint import make_folder
 from dnc_sparse.cli import options as sparse_options
+from dnc_sparse.cli import outputs
 
 
 def transfer(
     data: sparse_options.DataName,
     source: Annotated[Path, typer.Option("--from", help="Folder of the search that found them.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the new search.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", callback=outputs.to_folder, help="Folder of the new search."),
+    ],
     wc: Annotated[
         str | None, typer.Option("--wc", help="Take the winners of these w_c; else all.")
     ] = None,
@@ -49,6 +52,7 @@ def transfer(
 
     dnc-search transfer --from runs/fashion --data mnist --out runs/mnist
     """
+    outputs.refuse_others(out, "dnc-search")
     with options.open_ledger(None, source, None, read_only=True) as ledger:
         findings = found(ledger)
     before = findings.search
@@ -76,7 +80,6 @@ def transfer(
     start = tuple(findings.space.complete(r.config, shape) for r in winners.values())
     search = replace(search, shape=asdict(shape), start=start)
     course = checked(search, findings.space, shape)
-    make_folder(out)
     with Ledger(options.storage_url(None, out), search.name) as ledger:
         ledger.define(search)
         crew = Crew(ledger, out=out, data_dir=data_dir, jobs=jobs, threads=threads)

@@ -40,7 +40,7 @@ def worker(
     dnc-search worker --storage postgresql://user@machine/searches --name first --out runs/first
     """
     sparse_options.set_threads(threads)
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
 
     def tell(line: str) -> None:
         console.print(line, highlight=False)
