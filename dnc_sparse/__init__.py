@@ -5,7 +5,14 @@ from importlib.metadata import version
 __version__ = version("dnc-sparse")
 
 from dnc_sparse.backends.explanation import explain
-from dnc_sparse.nn import SparseLinear, SparseMLP, densify, sparsify, sparsify_like
+from dnc_sparse.nn import (
+    SparseLinear,
+    SparseMLP,
+    conversion_report,
+    densify,
+    sparsify,
+    sparsify_like,
+)
 from dnc_sparse.patterns import Pattern
 
 __all__ = [
@@ -13,6 +20,7 @@ __all__ = [
     "SparseLinear",
     "SparseMLP",
     "__version__",
+    "conversion_report",
     "densify",
     "explain",
     "sparsify",
