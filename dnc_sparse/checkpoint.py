@@ -1,4 +1,7 @@
-"""Files that are either whole or not there: atomic writes, and the checkpoint of a training run."""
+"""Files that are either whole or not there: atomic writes, and the checkpoint of a training run.
+
+Writing files needs no torch, so that the commands of the simulator do without.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,10 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
-import torch
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
 MARK = b"\ndnc-sparse checkpoint 1 sha256 "
 
@@ -73,6 +75,8 @@ def write_json(path: Path, record: Any) -> None:
 
 def write_weights(path: Path, model: nn.Module) -> None:
     """Write a model's state as safetensors, readable without pickle. Raises as `write_atomic`."""
+    import safetensors.torch
+
     state = {
         name: value.detach().cpu().contiguous().clone()
         for name, value in model.state_dict().items()
@@ -100,6 +104,8 @@ def pack(record: dict[str, Any]) -> bytes:
     A failing disk then shows as an OSError of a plain write, not inside torch's archive writer, and
     damage shows when reading: torch itself checks no sums. `torch.load` reads the file too.
     """
+    import torch
+
     buffer = io.BytesIO()
     torch.save(record, buffer)
     archive = buffer.getvalue()
@@ -127,6 +133,8 @@ def read(path: Path) -> dict[str, Any]:
             f"{path} ({len(content)} bytes) {what}; "
             f"restore it from a copy, or delete it and start the run again"
         )
+    import torch
+
     record: dict[str, Any] = torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)
     return record
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module, util
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -26,6 +26,7 @@ from dnc_sparse.backends.compiled import packed, plain
 from dnc_sparse.backends.padded import on_padded_rows
 from dnc_sparse.backends.tile_model import cycles
 from dnc_sparse.backends.tiles import FunctionName, Gpu, Side, Tile
+from dnc_sparse.extras import install_line, is_installed
 from dnc_sparse.patterns import Pattern
 from dnc_sparse.patterns.banked import cyclic_rule
 
@@ -44,7 +45,7 @@ MOST_PLANNED_BATCH = 2**16
 @cache
 def _kernels() -> ModuleType | None:
     """Import the kernels; None where Triton is not installed. A broken one raises."""
-    if util.find_spec("triton") is None:
+    if not is_installed("triton"):
         return None
     return import_module("dnc_sparse.kernels")
 
@@ -69,7 +70,7 @@ def unavailable(
 ) -> str | None:
     """Why this backend cannot run (here, or on these); None when it can."""
     if _kernels() is None:
-        return "Triton is not installed; `pip install triton` (Linux only)"
+        return f"Triton is not installed; {install_line('triton')} (Linux only)"
     wanted = "cpu" if _interpreted() else "cuda"
     if device not in (None, wanted):
         return f"it computes on {wanted!r} tensors, not on {device!r}"

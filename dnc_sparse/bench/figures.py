@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dnc_sparse.bench.roofs import Roofs
 from dnc_sparse.bench.suite import Outcome
 from dnc_sparse.bench.sweep import Point
+from dnc_sparse.extras import check_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -152,14 +153,6 @@ def _lines(
         places = sorted(place(point) for point in points if point.candidate == name)
         if places:
             ax.plot(*zip(*places, strict=True), label=name, **PLAIN | look)
-
-
-def check_matplotlib() -> None:
-    """Raise ImportError, with the way out, where matplotlib is missing."""
-    try:
-        import_module("matplotlib")
-    except ImportError as error:
-        raise ImportError("drawing needs matplotlib: pip install 'dnc-sparse[plot]'") from error
 
 
 def _figure(size: tuple[float, float]) -> Any:

@@ -22,6 +22,7 @@ from dnc_sparse.bench.sweep import Point
 from dnc_sparse.bench.timer import threads_restored
 from dnc_sparse.checkpoint import make_folder, write_json
 from dnc_sparse.cli import options
+from dnc_sparse.extras import check_matplotlib
 from dnc_sparse.processor import processor
 
 Item = TypeVar("Item")
@@ -55,7 +56,7 @@ def run_suite(
     if not measures:
         raise ValueError(f"no measure of suite {name!r} has {only!r} in its name")
     if plot is not None:
-        figures.check_matplotlib()
+        check_matplotlib()
         make_folder(plot)
     on_device = measures[0].run.setting.device == "cuda"
     if on_device:

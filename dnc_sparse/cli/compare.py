@@ -183,7 +183,9 @@ def _compare_and_report(
     checkpoint.write_json(out / "comparison.json", record)
     written = [out / "comparison.json", ledger.path]
     if find_spec("matplotlib") is None:
-        console.print("no figure: it needs matplotlib, pip install 'dnc-sparse[plot]'")
+        text = "no figure: it needs matplotlib, pip install 'dnc-sparse[plot]'"
+        # the extra is no markup
+        console.print(text, markup=False)
     else:
         compare_report.draw(rows, title, out / "comparison.png")
         written.append(out / "comparison.png")

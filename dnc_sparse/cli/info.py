@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from dnc_sparse import machine
@@ -54,7 +55,9 @@ def collect(data_dir: Path | None) -> dict[str, Any]:
 def show(record: dict[str, Any], console: Console) -> None:
     """Print the record for a person to read."""
     for name, value in record["machine"].items():
-        console.print(f"{name:<12}{value}", highlight=False)
+        # an installed package knows no commit
+        if value is not None:
+            console.print(f"{name:<12}{value}", highlight=False, markup=False)
     _print_reasons(console, "backends", record["backends"])
     if record["instruction_sets"]:
         sets, active = record["instruction_sets"], record["active_instruction_set"]
@@ -85,5 +88,6 @@ def _print_table(console: Console, title: str, rows: Mapping[str, Sequence[str]]
     console.print(title, style="bold")
     table = Table(box=None, padding=(0, 2), show_header=False)
     for name, cells in rows.items():
-        table.add_row(name, *cells)
+        # a reason may name an extra in brackets, which is no markup
+        table.add_row(name, *map(escape, cells))
     console.print(table)

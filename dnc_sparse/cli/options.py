@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-import torch
 import typer
 from rich.console import Console
 
-from dnc_sparse.experiment import Task, default_recipe
+if TYPE_CHECKING:
+    from dnc_sparse.experiment import Task
 
 FILE_WIDTH = 110
 Number = TypeVar("Number", int, float)
@@ -135,6 +135,9 @@ def task(
     join_validation: bool,
 ) -> Task:
     """Return the task that the shared options describe."""
+    # torch comes with it, which `dnc-hw` does not need
+    from dnc_sparse.experiment import Task, default_recipe
+
     return Task(
         data=data,
         recipe=recipe or default_recipe(data),
@@ -149,6 +152,8 @@ def task(
 
 def set_threads(threads: int | None) -> int:
     """Give torch this many threads, if told, and return how many it has."""
+    import torch
+
     if threads is not None:
         torch.set_num_threads(threads)
     return torch.get_num_threads()

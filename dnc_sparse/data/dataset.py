@@ -12,9 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import prod
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from dnc_sparse.data.tensors import dtype_name, first_not_finite
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +33,12 @@ class Split:
     y: Tensor
 
     def __post_init__(self) -> None:
-        _check_tensor("x", self.x, torch.float32, "[samples, features]", 2)
+        _check_tensor("x", self.x, "float32", "[samples, features]", 2)
         if self.is_regression:
-            _check_tensor("y", self.y, torch.float32, "[samples, targets]", 2)
+            _check_tensor("y", self.y, "float32", "[samples, targets]", 2)
         else:
             other = "; targets of a regression are [samples, targets] torch.float32"
-            _check_tensor("y", self.y, torch.int64, "[samples]", 1, other)
+            _check_tensor("y", self.y, "int64", "[samples]", 1, other)
         if len(self.x) != len(self.y):
             what = "targets" if self.is_regression else "labels"
             raise ValueError(f"x has {len(self.x)} samples but y has {len(self.y)} {what}")
@@ -47,7 +50,7 @@ class Split:
     def is_regression(self) -> bool:
         """Whether y holds numbers to predict, not classes."""
         # one dimension of floating point is the commonest slip in labels, and refused as such
-        return self.y.is_floating_point() and self.y.dim() > 1
+        return "float" in dtype_name(self.y) and self.y.ndim > 1
 
     def __len__(self) -> int:
         return len(self.y)
@@ -166,6 +169,9 @@ def join_validation(data: DataSet) -> DataSet:
     """
     if data.validation is None:
         raise ValueError(f"{data.name} has no validation split to train on; leave the option out")
+    # without torch there is nothing to train
+    import torch
+
     train, validation = data.train, data.validation
     joined = Split(torch.cat([train.x, validation.x]), torch.cat([train.y, validation.y]))
     return replace(data, train=joined, validation=None)
@@ -199,6 +205,8 @@ def pad_features(data: DataSet, n_features: int) -> DataSet:
         )
     if extra == 0:
         return data
+    import torch
+
     padded = {
         name: Split(torch.nn.functional.pad(split.x, (0, extra)), split.y)
         for name, split in data.splits.items()
@@ -213,18 +221,18 @@ def pad_features(data: DataSet, n_features: int) -> DataSet:
 
 
 def _check_tensor(
-    name: str, tensor: Tensor, dtype: torch.dtype, form: str, dim: int, other: str = ""
+    name: str, tensor: Tensor, dtype: str, form: str, dim: int, other: str = ""
 ) -> None:
-    if tensor.dim() != dim or tensor.dtype != dtype:
+    if tensor.ndim != dim or dtype_name(tensor) != dtype:
         raise ValueError(
-            f"{name} must be {form} {dtype}, got {list(tensor.shape)} {tensor.dtype}{other}"
+            f"{name} must be {form} torch.{dtype}, got {list(tensor.shape)} {tensor.dtype}{other}"
         )
 
 
 def _check_finite(name: str, tensor: Tensor, what: str) -> None:
-    finite = torch.isfinite(tensor)
-    if not finite.all():
-        row, column = torch.nonzero(~finite)[0].tolist()
+    place = first_not_finite(tensor)
+    if place is not None:
+        row, column = place
         raise ValueError(
             f"{name}[{row}, {column}] is {tensor[row, column].item()}; every {what} must be finite"
         )

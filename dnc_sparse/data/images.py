@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from dnc_sparse.data.dataset import DataSet, Split
 from dnc_sparse.data.files import DataFile, find_file
 from dnc_sparse.data.idx import read_idx
+from dnc_sparse.data.tensors import tensor
 
 NAMES = (
     "train-images-idx3-ubyte.gz",
@@ -80,8 +80,9 @@ def image_set(
 def _split(images: Path, labels: Path) -> tuple[Split, tuple[int, int]]:
     pixels, classes = read_idx(images), read_idx(labels)
     _, height, width = pixels.shape
-    x = torch.from_numpy(pixels.reshape(len(pixels), -1).astype(np.float32)).div_(255)
-    return Split(x, torch.from_numpy(classes.astype(np.int64))), (height, width)
+    x = pixels.reshape(len(pixels), -1).astype(np.float32)
+    x /= np.float32(255)
+    return Split(tensor(x), tensor(classes.astype(np.int64))), (height, width)
 
 
 mnist = partial(image_set, MNIST_FILES, DIGITS)

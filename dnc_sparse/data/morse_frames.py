@@ -17,11 +17,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dnc_sparse.data.codebook import DISTINCT, PUBLISHED
 from dnc_sparse.data.dataset import DataSet, Split
+from dnc_sparse.data.tensors import tensor
 
 SCALE = 16
 MARK_MEAN, MARK_SD = 12, 1.34
@@ -111,7 +111,7 @@ def morse(
             x[name][rows] = frames[taken : taken + size]
             y[name][rows] = label
             taken += size
-    splits = {name: Split(torch.from_numpy(x[name]), torch.from_numpy(y[name])) for name in sizes}
+    splits = {name: Split(tensor(x[name]), tensor(y[name])) for name in sizes}
     return DataSet(
         f"morse-{variant}",
         splits["train"],

@@ -10,13 +10,16 @@ import zlib
 from collections.abc import Collection, Iterable, Mapping
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dnc_sparse.data.dataset import DataSet, Split
+from dnc_sparse.data.tensors import tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 OPTIONAL = ("x_val", "y_val", "class_names")
@@ -110,7 +113,7 @@ def _largest_label(splits: Iterable[Split]) -> int:
     return max((int(split.y.max()) for split in splits if len(split)), default=0)
 
 
-def _features(key: str, array: NDArray[Any]) -> torch.Tensor:
+def _features(key: str, array: NDArray[Any]) -> Tensor:
     if array.ndim < 2:
         raise ValueError(f"{key} must be [samples, features], got {list(array.shape)}")
     if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
@@ -121,22 +124,22 @@ def _features(key: str, array: NDArray[Any]) -> torch.Tensor:
     # a value too large for float32 becomes infinite, which Split refuses by its place
     with np.errstate(over="ignore"):
         flat = array.reshape(len(array), prod(array.shape[1:])).astype(np.float32)
-    return torch.from_numpy(flat / np.float32(255) if array.dtype == np.uint8 else flat)
+    return tensor(flat / np.float32(255) if array.dtype == np.uint8 else flat)
 
 
-def _labels(key: str, array: NDArray[Any]) -> torch.Tensor:
+def _labels(key: str, array: NDArray[Any]) -> Tensor:
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(
             f"{key} must be [samples] of integers, got {list(array.shape)} {array.dtype}; "
             f"one-hot labels become numbers by argmax(axis=1); "
             f"in a regression every y is floating point"
         )
-    return torch.from_numpy(array.astype(np.int64))
+    return tensor(array.astype(np.int64))
 
 
-def _targets(key: str, array: NDArray[Any]) -> torch.Tensor:
+def _targets(key: str, array: NDArray[Any]) -> Tensor:
     if array.ndim not in (1, 2):
         raise ValueError(f"{key} must be [samples] or [samples, targets], got {list(array.shape)}")
     # as with features, Split refuses by its place what is too large
     with np.errstate(over="ignore"):
-        return torch.from_numpy(array.reshape(len(array), -1).astype(np.float32))
+        return tensor(array.reshape(len(array), -1).astype(np.float32))

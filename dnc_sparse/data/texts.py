@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -52,6 +51,9 @@ def bag_of_words(path: Path | str, *, features: int = 2000, name: str | None = N
         (arrays["counts"].astype(np.float32), arrays["indices"], arrays["indptr"]),
         shape=(len(arrays["y"]), words),
     )
+    # its logarithm differs from numpy's in the last bit, which results are identified by
+    import torch
+
     x = torch.from_numpy(table[:, :features].toarray()).add_(1).log10_()
     y = torch.from_numpy(arrays["y"].astype(np.int64))
     n_train = int(arrays["n_train"])

@@ -15,7 +15,7 @@ from dnc_hw.machine import Machine
 from dnc_hw.simulation import Report
 from dnc_hw.sweep import by_machine, mean
 from dnc_hw.validation import WINDOW, correct_in_window
-from dnc_sparse.bench.figures import check_matplotlib
+from dnc_sparse.extras import check_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

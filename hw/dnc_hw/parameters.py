@@ -10,15 +10,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from dnc_hw.edges import EdgeOrder
 from dnc_hw.fixed_point import FixedPoint, Ints
 from dnc_hw.machine import Machine
 from dnc_hw.trace import Parameters
-from dnc_sparse.nn import SparseLinear
+
+if TYPE_CHECKING:
+    from dnc_sparse.nn import SparseLinear
 
 
 def initial_parameters(machine: Machine, seed: int = 0, *, shared: bool = True) -> Parameters:
@@ -63,6 +65,9 @@ def write_parameters(
     """
     parameters.check(machine)
     _check_layers(machine, layers)
+    # there is a layer, so torch is there
+    import torch
+
     number = machine.number
     for i, (order, layer) in enumerate(zip(machine.orders, layers, strict=True)):
         if layer.bias is None:

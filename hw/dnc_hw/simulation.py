@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from dnc_hw import schedule
@@ -25,6 +25,9 @@ from dnc_hw.parameters import initial_parameters
 from dnc_hw.saturation import Saturation
 from dnc_hw.trace import NO_LABEL, Parameters, Pixels, Simulator
 from dnc_sparse.data import Split
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Build = Callable[[Machine, Parameters], Simulator]
 MAX_PIXEL = 255
@@ -94,7 +97,7 @@ def simulate(
     """
     if data.is_regression:
         raise ValueError("the machine classifies; give data with classes, not a regression")
-    pixels, labels = as_pixels(data.x, machine.n_in), data.y.numpy().astype(np.int64)
+    pixels, labels = as_pixels(data.x, machine.n_in), np.asarray(data.y, dtype=np.int64)
     if labels.max(initial=0) >= machine.n_out:
         raise ValueError(
             f"{labels.max() + 1} classes do not fit {machine.n_out} outputs; "
@@ -146,7 +149,7 @@ def junction_reports(machine: Machine) -> tuple[JunctionReport, ...]:
     )
 
 
-def as_pixels(x: torch.Tensor | ArrayLike, n_in: int) -> Pixels:
+def as_pixels(x: Tensor | ArrayLike, n_in: int) -> Pixels:
     """Round features in [0, 1] to 8-bit pixels and append zeros up to `n_in`: [samples, n_in].
 
     Raises ValueError for features outside [0, 1] and for more than `n_in` of them.

@@ -26,6 +26,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dnc_hw.config import machine_from
 from dnc_hw.description import KINDS, nearest_fan_out, with_kind
 from dnc_hw.fixed_point import FixedPoint
@@ -306,8 +308,8 @@ def data_digest(data: DataSet) -> str:
     """Return a digest of the samples that a sweep trains and tests with."""
     digest = hashlib.sha256()
     for split in (data.train, data.test):
-        digest.update(split.x.numpy().tobytes())
-        digest.update(split.y.numpy().tobytes())
+        digest.update(np.asarray(split.x).tobytes())
+        digest.update(np.asarray(split.y).tobytes())
     return digest.hexdigest()[:20]
 
 

@@ -290,7 +290,8 @@ def test_states_why_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert triton.unavailable("mps") == f"it computes on {DEVICE.type!r} tensors, not on 'mps'"
     monkeypatch.setattr(triton, "_kernels", lambda: None)
     message = (
-        r"^backend 'triton' cannot run here: Triton is not installed; `pip install triton` \(Linux"
+        r"^backend 'triton' cannot run here: Triton is not installed; "
+        r"pip install 'dnc-sparse\[gpu\]' \(Linux only\)$"
     )
     with pytest.raises(RuntimeError, match=message), backends.use_backend("triton"):
         pass

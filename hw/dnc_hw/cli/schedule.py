@@ -28,6 +28,8 @@ def schedule(
 
     FF is feed-forward, BP back-propagation, UP the update; the number is the junction.
     """
+    if plot is not None:
+        figures.check_matplotlib()
     built = machine_from(described)
     last = built.junctions
     drawn = timing.update_delay(last, 1) + 3 if cycles is None else cycles

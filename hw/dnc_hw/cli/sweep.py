@@ -17,7 +17,16 @@ from rich.table import Table
 from dnc_hw import figures
 from dnc_hw.cli import options
 from dnc_hw.description import describe
-from dnc_hw.sweep import Study, Sweep, by_machine, fixed_part, grid, listed, mean
+from dnc_hw.sweep import (
+    Study,
+    Sweep,
+    by_machine,
+    fixed_part,
+    grid,
+    import_joblib,
+    listed,
+    mean,
+)
 from dnc_sparse.checkpoint import write_atomic, write_json
 from dnc_sparse.cli.options import DataDir, DataName, DataOptions, console, numbers, pairs
 
@@ -79,6 +88,8 @@ def sweep(
 
     dnc-hw sweep mnist-12bit --out runs/formats --format 2,5 --format 3,8 --seeds 3 --jobs 2
     """
+    if jobs > 1:
+        import_joblib()
     base = describe(machine) | {
         key: value for key, value in (("device", device), ("clock_mhz", clock_mhz)) if value
     }
