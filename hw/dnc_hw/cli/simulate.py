@@ -20,7 +20,7 @@ from dnc_hw.saturation import Saturation
 from dnc_hw.validation import WINDOW, correct_in_window
 from dnc_sparse.checkpoint import write_json
 from dnc_sparse.cli.options import DataDir, DataName, DataOptions, console, pairs
-from dnc_sparse.data import load
+from dnc_sparse.data import check_classes, load
 
 # points of the accuracy curve that are printed and written
 CURVE_POINTS = 10
@@ -71,6 +71,7 @@ def simulate(
     if plot is not None:
         figures.check_matplotlib()
     sets = load(data, data_dir, **pairs(data_option))
+    check_classes(sets)
     parameters = (
         initial_parameters(built, seed, shared=not own_values)
         if load_file is None
