@@ -262,4 +262,6 @@ def _nothing(report: Report) -> str:
         return "sparsify replaced no layer: the model has no nn.Linear; its report lists the others"
     notes = [f"{row.names[0]!r} {row.note}" for row in report.rows[:3]]
     more = f"; and {len(report.rows) - 3} more" if len(report.rows) > 3 else ""
-    return f"sparsify replaced no layer: {'; '.join(notes)}{more}"
+    sparse = any(row.before is not None for row in report.rows)
+    again = "; layers that are sparse keep their pattern, densify(model) first to choose anew"
+    return f"sparsify replaced no layer: {'; '.join(notes)}{more}{again * sparse}"
