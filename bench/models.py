@@ -30,7 +30,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parent))
 from model_zoo import Model, models
 
-from dnc_sparse import sparsify
+from dnc_sparse import conversion_report, sparsify
 from dnc_sparse.processor import processor
 
 MARKS = ("<!-- models -->\n", "<!-- end of models -->\n")
@@ -113,8 +113,8 @@ def measured(model: Model, density: float, sides: Sequence[int]) -> dict[str, An
         candidates, reports = {"dense": dense}, {}
         for side in sides:
             sparse = copy.deepcopy(dense)
-            reports[side] = sparsify(sparse, density, block=side, example=inputs)
-            candidates[str(side)] = sparse
+            candidates[str(side)] = sparsify(sparse, density, block=side, example=inputs)
+            reports[side] = conversion_report(sparse)
         finite = {name: bool(call(m, inputs).isfinite().all()) for name, m in candidates.items()}
         seconds = step_seconds(candidates, inputs)
     return {

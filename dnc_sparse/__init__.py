@@ -11,24 +11,29 @@ from typing import TYPE_CHECKING
 
 __version__ = version("dnc-sparse")
 
-from dnc_sparse.patterns import Pattern
+from dnc_sparse.starting import ctrl_c_ends
 
-try:
-    import torch as _torch  # noqa: F401
-except ImportError as _error:
-    _missing: ImportError | None = _error
-else:
-    _missing = None
+# seconds pass here
+with ctrl_c_ends():
+    from dnc_sparse.patterns import Pattern
 
-if TYPE_CHECKING:
-    from dnc_sparse.advice import advise
-if TYPE_CHECKING or _missing is None:
-    from dnc_sparse.backends.explanation import explain
-    from dnc_sparse.nn.densify import densify
-    from dnc_sparse.nn.like import sparsify_like
-    from dnc_sparse.nn.linear import SparseLinear
-    from dnc_sparse.nn.mlp import SparseMLP
-    from dnc_sparse.nn.sparsify import sparsify
+    try:
+        import torch as _torch  # noqa: F401
+    except ImportError as _error:
+        _missing: ImportError | None = _error
+    else:
+        _missing = None
+
+    if TYPE_CHECKING:
+        from dnc_sparse.advice import advise
+    if TYPE_CHECKING or _missing is None:
+        from dnc_sparse.backends.explanation import explain
+        from dnc_sparse.nn.densify import densify
+        from dnc_sparse.nn.like import sparsify_like
+        from dnc_sparse.nn.linear import SparseLinear
+        from dnc_sparse.nn.mlp import SparseMLP
+        from dnc_sparse.nn.report import conversion_report
+        from dnc_sparse.nn.sparsify import sparsify
 
 __all__ = [
     "Pattern",
@@ -36,6 +41,7 @@ __all__ = [
     "SparseMLP",
     "__version__",
     "advise",
+    "conversion_report",
     "densify",
     "explain",
     "sparsify",

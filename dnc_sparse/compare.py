@@ -68,7 +68,10 @@ def run(task: Task, version: Version, seed: int, threads: int, *, measure: bool 
     config = task.config(version, seed)
     # only the end counts here; looking at the test set every epoch would cost time
     config = replace(config, eval_every=config.epochs)
-    data = task.load(version)
+    with warnings.catch_warnings():
+        # so it has of the data
+        warnings.simplefilter("ignore")
+        data = task.load(version)
     if data.is_regression:
         raise ValueError(
             f"{data.name} is a regression and has no accuracies to compare; train shows its errors"
@@ -175,6 +178,9 @@ def compare(
     for version in versions:
         # says at once what cannot be built, and warns of rounded densities
         version.build(seeds[0])
+    if todo and task.data.endswith(".npz"):
+        # says at once what is wrong with somebody's own data, and what is doubtful
+        task.load(versions[0])
     fewer = "; --jobs 1 needs the least memory" if jobs > 1 else ""
     advice = f"{fewer}; finished runs are kept in {ledger.path}, the same command goes on"
     call = partial(run, measure=jobs == 1)

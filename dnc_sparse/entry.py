@@ -8,6 +8,7 @@ from importlib import import_module
 
 from dnc_sparse import __version__
 from dnc_sparse.extras import install_line
+from dnc_sparse.starting import ctrl_c_ends
 
 OURS = ("dnc_sparse", "dnc_search", "dnc_hw")
 
@@ -20,7 +21,8 @@ def run(program: str, commands: str, arguments: Sequence[str] | None) -> None:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        main = import_module(commands).main
+        with ctrl_c_ends():
+            main = import_module(commands).main
     except ImportError as error:
         if "--version" in given:
             sys.stdout.write(f"{program} {__version__}\n")

@@ -17,6 +17,7 @@ from typing import Any
 
 from dnc_sparse.data import DataSet, check_classes, join_validation, load, pad_features
 from dnc_sparse.nn import SparseMLP
+from dnc_sparse.nn.arguments import check_network
 from dnc_sparse.recipes import recipe
 from dnc_sparse.training import FitConfig
 
@@ -42,6 +43,8 @@ class Version:
             raise ValueError(
                 f"give density or fan_out, not both; got {self.density} and {self.fan_out}"
             )
+        # before data are loaded or generated for it
+        check_network(self.sizes, self.density, self.fan_out)
 
     @property
     def is_dense(self) -> bool:

@@ -23,6 +23,7 @@ from torch import nn
 
 from dnc_sparse import checkpoint
 from dnc_sparse.data import DataSet
+from dnc_sparse.network_record import difference
 
 # a run may be watched more closely without becoming another run
 FREE_TO_CHANGE = ("eval_every",)
@@ -78,6 +79,12 @@ class RunFolder:
                 model.load_state_dict(record["model"])
                 optimizer.load_state_dict(record["optimizer"])
             except (RuntimeError, ValueError) as error:
+                changed = difference(record["model"], model.state_dict())
+                if changed is not None:
+                    raise ValueError(
+                        f"{self.checkpoint_path} was written with {changed}; "
+                        f"resume with the same settings, or start in another folder"
+                    ) from error
                 raise ValueError(
                     f"{self.checkpoint_path} holds another model: {' '.join(str(error).split())}; "
                     f"build the model as it was, or start in another folder"

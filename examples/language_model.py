@@ -17,7 +17,7 @@ import typer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dnc_sparse.nn import sparsify
+from dnc_sparse.nn import conversion_report, sparsify
 
 VOCABULARY, HEAD = 256, 64
 WARM_UP_STEPS = 5
@@ -130,7 +130,8 @@ def main(
         torch.manual_seed(0)
         model = LanguageModel(layers, width, context)
         if kind == "sparse":
-            print(sparsify(model, density=density, block=block, skip=_not_feed_forward))
+            model = sparsify(model, density=density, block=block, skip=_not_feed_forward)
+            print(conversion_report(model))
         weights = sum(parameter.numel() for parameter in model.parameters())
         losses, tokens = train(model.to(device), text, context, batch, steps, compiled)
         speeds.append(tokens)

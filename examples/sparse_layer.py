@@ -3,11 +3,12 @@
 import torch
 from torch import nn
 
-from dnc_sparse.nn import sparsify
+from dnc_sparse.nn import conversion_report, sparsify
 
 torch.manual_seed(0)
 model = nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 10))
-print(sparsify(model, density=1 / 8))
+model = sparsify(model, density=1 / 8)
+print(conversion_report(model))
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 
 x = torch.randn(1024, 784)

@@ -8,7 +8,7 @@ import time
 import torch
 from torch import Tensor, nn
 
-from dnc_sparse.nn import sparsify
+from dnc_sparse.nn import conversion_report, sparsify
 
 DIGITS, LENGTH, WIDTH = 10, 12, 64
 SAMPLES, BATCH = 4096, 64
@@ -35,9 +35,9 @@ class Tagger(nn.Module):
 def main() -> None:
     """Train for one epoch and print the report, the time and the accuracy on fresh sequences."""
     torch.manual_seed(0)
-    model = Tagger()
     # the last layer is small and sees every decision: it stays dense
-    print(sparsify(model, density=1 / 4, skip=["scores"]))
+    model = sparsify(Tagger(), density=1 / 4, skip=["scores"])
+    print(conversion_report(model))
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     digits = torch.randint(DIGITS, (SAMPLES, LENGTH))
     largest = digits.cummax(dim=1).values

@@ -61,6 +61,13 @@ def remembered(case: str, methods: Sequence[M], measure: Callable[[], Seconds]) 
     return {by_name[name]: seconds for name, seconds in found.items()}
 
 
+def is_kept() -> bool:
+    """Whether the file is there or can be written."""
+    path = file()
+    folder = next(parent for parent in path.parents if parent.exists())
+    return path.is_file() or (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK))
+
+
 def forget() -> None:
     """Forget everything measured on this machine, in the file too."""
     path = file()

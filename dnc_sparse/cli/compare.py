@@ -145,7 +145,7 @@ def versions(
         degrees += [{"density": value} for value in options.numbers(density, "--density", float)]
     if fan_out is not None:
         texts = fan_out.split(";")
-        degrees += [{"fan_out": options.numbers(text, "--fan-out", int)} for text in texts]
+        degrees += [{"fan_out": options.numbers(text, "--fan-out", int, "50,10")} for text in texts]
     points = len(degrees) + dense
     if not points:
         raise ValueError("nothing to compare; give --density, --fan-out, or leave out --no-dense")

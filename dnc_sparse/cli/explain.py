@@ -42,6 +42,10 @@ def explain(
     pattern = nearest(n_in, n_out, density=density, family=family, block=options.block(block))
     text = str(explain_junction(pattern, batch, DTYPES[dtype], threads, device))
     console.print(text, highlight=False, soft_wrap=True)
-    console.print(
-        f"\nmeasurements are kept in {measurements.file()}", highlight=False, soft_wrap=True
-    )
+    kept = f"measurements are kept in {measurements.file()}"
+    if not measurements.is_kept():
+        kept = (
+            f"measurements cannot be kept, as {measurements.file()} cannot be written: every "
+            f"process measures anew; make room or permission there, or set XDG_CACHE_HOME"
+        )
+    console.print(f"\n{kept}", highlight=False, soft_wrap=True)

@@ -90,12 +90,14 @@ def console() -> Console:
     return console if console.is_terminal else Console(width=FILE_WIDTH, markup=False)
 
 
-def numbers(text: str, option: str, kind: Callable[[str], Number]) -> tuple[Number, ...]:
-    """Read numbers with commas between. Raises ValueError, naming the option."""
+def numbers(
+    text: str, option: str, kind: Callable[[str], Number], example: str | None = None
+) -> tuple[Number, ...]:
+    """Read numbers with commas between. Raises ValueError, naming the option and an example."""
     try:
         return tuple(kind(part) for part in text.split(","))
     except ValueError as error:
-        example = "800,100,10" if kind is int else "0.5,0.25"
+        example = example or ("800,100,10" if kind is int else "0.5,0.25")
         raise ValueError(
             f"{option} takes numbers with commas between, such as {example}; got {text!r}"
         ) from error

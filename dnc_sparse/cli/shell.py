@@ -15,7 +15,7 @@ from rich.console import Console
 from dnc_sparse import __version__
 
 # what our functions raise for a wrong argument, file or machine; anything else is a bug
-EXPECTED = (ValueError, TypeError, RuntimeError, OSError, ImportError)
+EXPECTED = (ValueError, TypeError, RuntimeError, OSError, ImportError, MemoryError)
 TRACEBACK = "--traceback"
 
 
@@ -51,7 +51,9 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str] | None) -> None:
             if TRACEBACK in given:
                 raise
             notes = getattr(error, "__notes__", [])
-            complain(f"error: {' '.join(' '.join([str(error), *notes]).split())}", "red")
+            # Python's own MemoryError has no text
+            text = str(error) or "not enough memory"
+            complain(f"error: {' '.join(' '.join([text, *notes]).split())}", "red")
             sys.exit(2)
 
 

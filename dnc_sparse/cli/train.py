@@ -82,7 +82,7 @@ def train(
     version = Version(
         sizes=options.numbers(layers, "--layers", int),
         density=density,
-        fan_out=None if fan_out is None else options.numbers(fan_out, "--fan-out", int),
+        fan_out=None if fan_out is None else options.numbers(fan_out, "--fan-out", int, "50,10"),
         family=family,
         block=options.block(block),
         options=options.given(banks=banks),

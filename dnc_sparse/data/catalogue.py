@@ -143,7 +143,7 @@ def _state(source: Source, data_dir: Path | str | None) -> tuple[bool, str]:
         return True, "generated"
     try:
         paths = [files.local_path(file, data_dir) for file in source.files]
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         return False, str(error)
     if paths[0] is not None and None not in paths:
         return True, f"found in {paths[0].parent}"

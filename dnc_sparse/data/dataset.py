@@ -178,7 +178,7 @@ def join_validation(data: DataSet) -> DataSet:
 
 
 def check_classes(data: DataSet) -> None:
-    """Raise ValueError for a classification with classes that no training sample is of."""
+    """Raise ValueError for a single class, and for classes that no training sample is of."""
     if data.is_regression:
         return
     taught = set(data.train.y.tolist())
@@ -189,6 +189,11 @@ def check_classes(data: DataSet) -> None:
         raise ValueError(
             f"{data.name} has no training sample of {missing} of its {data.n_classes} classes: "
             f"{', '.join(map(str, few))}{more}; number the labels 0..{len(taught) - 1}"
+        )
+    if len(taught) == 1:
+        raise ValueError(
+            f"all {len(data.train)} training samples of {data.name} are of class 0, so every "
+            f"network that always says so would have no error; give samples of two classes or more"
         )
 
 

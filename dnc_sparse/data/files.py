@@ -7,14 +7,22 @@ DNC_DATA, the cache of earlier downloads, the public mirror.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
+from typing import Any
 
 import pooch
 
 ENVIRONMENT = "DNC_DATA"
+# how urllib3 begins an error: with the connection it happened on
+_OBJECT = re.compile(r"^(<[^>]*>|\w+\(host=[^)]*\)): ")
+MOST_OF_A_CAUSE = 120
 
 
 @dataclass(frozen=True)
@@ -69,9 +77,14 @@ def find_file(
 def local_path(file: DataFile, data_dir: Path | str | None = None) -> Path | None:
     """Return where a folder given or named by DNC_DATA has the file, unchecked; None if nowhere.
 
-    Raises FileNotFoundError for a folder that does not exist.
+    Raises FileNotFoundError for a folder that does not exist, NotADirectoryError for a file.
     """
     for origin, folder in folders(data_dir):
+        if folder.is_file():
+            raise NotADirectoryError(
+                f"data folder {folder} ({origin}) is a file; give the folder that holds "
+                f"{file.folder}/{file.name}, or none to download"
+            )
         if not folder.is_dir():
             raise FileNotFoundError(
                 f"data folder {folder} ({origin}) does not exist; "
@@ -91,20 +104,50 @@ def is_cached(file: DataFile) -> bool:
 def _download(file: DataFile, url: str, data_dir: Path | str | None) -> Path:
     cached = _cached(file)
     try:
-        pooch.retrieve(
-            url,
-            known_hash=f"sha256:{file.sha256}",
-            fname=cached.name,
-            path=cached.parent,
-            downloader=pooch.HTTPDownloader(chunk_size=1 << 20),
-        )
+        with _quiet():
+            pooch.retrieve(
+                url,
+                known_hash=f"sha256:{file.sha256}",
+                fname=cached.name,
+                path=cached.parent,
+                downloader=pooch.HTTPDownloader(chunk_size=1 << 20),
+            )
     except (OSError, ValueError) as error:
         # requests' errors are OSErrors; pooch raises ValueError for another checksum
         raise FileNotFoundError(
-            f"{_nowhere(file, data_dir)}, or allow the download: {url} failed with "
-            f"{type(error).__name__}: {error}"
+            f"cannot download {url} ({_cause(error)}); try again, or put {file.folder}/{file.name} "
+            f"(sha256 {file.sha256}) into a folder given by data_dir (--data-dir) or {ENVIRONMENT}"
         ) from error
     return cached
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what pooch says before it knows whether there is anything to download."""
+    logger = pooch.get_logger()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _cause(error: Exception) -> str:
+    """Return the innermost reason of a failed download, without the objects that it went through.
+
+    requests wraps what urllib3 wrapped: a pool, its retries, a connection.
+    """
+    inner: Any = error
+    while True:
+        deeper = getattr(inner, "reason", None)
+        if not isinstance(deeper, Exception):
+            deeper = next((a for a in inner.args if isinstance(a, Exception)), None)
+        if deeper is None:
+            break
+        inner = deeper
+    text = _OBJECT.sub("", " ".join(str(inner).split()))
+    return f"{type(error).__name__}: {shorten(text, MOST_OF_A_CAUSE, placeholder='...')}"
 
 
 def folders(data_dir: Path | str | None) -> Iterator[tuple[str, Path]]:

@@ -5,6 +5,7 @@ Keys of a custom set: x_train, y_train, x_test, y_test, and optionally x_val, y_
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Mapping
@@ -25,6 +26,10 @@ REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 OPTIONAL = ("x_val", "y_val", "class_names")
 # RuntimeError: damage that zipfile takes for encryption or an unknown compression
 UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
+# more whole numbers than this are seldom classes
+MOST_CLASSES = 100
+# colours of an image: grey, RGB, RGB with transparency
+CHANNELS = (1, 3, 4)
 REWRITE = "write it again from numeric arrays with numpy.savez_compressed"
 
 
@@ -35,16 +40,20 @@ def custom(path: Path | str) -> DataSet:
     floating point is taken as it is; [samples, height, width] and [samples, channels, height,
     width] are images. y_*: [samples] of integers from 0, or floating point [samples] or [samples,
     targets] in every split, which makes it a regression. Without `class_names` the number of
-    classes is the largest label + 1. Raises ValueError, naming the file and the key, for
+    classes is the largest label + 1. Warns of targets that look like classes, and of images that
+    look as if their channels came last. Raises ValueError, naming the file and the key, for
     an unreadable archive, missing keys, other shapes or dtypes, and labels out of range.
     """
     arrays = read_npz(path, REQUIRED, OPTIONAL)
     if ("x_val" in arrays) != ("y_val" in arrays):
         raise ValueError(f"{path} has only one of x_val and y_val; give both or neither")
     try:
-        return _build(Path(path).stem, arrays)
+        data = _build(Path(path).stem, arrays)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    for doubt in filter(None, (_doubt_of_targets(data), _doubt_of_images(data))):
+        warnings.warn(f"{path}: {doubt}", stacklevel=3)
+    return data
 
 
 def read_npz(
@@ -55,6 +64,8 @@ def read_npz(
     Raises FileNotFoundError without the file and ValueError for a file that is no archive, is
     damaged, holds Python objects or lacks a required key.
     """
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give the path of an .npz file")
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist; give the path of an .npz file")
     if not zipfile.is_zipfile(path):
@@ -106,6 +117,33 @@ def _build(name: str, arrays: Mapping[str, NDArray[Any]]) -> DataSet:
         n_classes,
         class_names,
         shape if len(shape) in (2, 3) else None,
+    )
+
+
+def _doubt_of_targets(data: DataSet) -> str | None:
+    """Say that the targets of a regression may be classes; None when they cannot."""
+    if not data.is_regression:
+        return None
+    found = set(data.train.y.flatten().tolist())
+    if len(found) > MOST_CLASSES or any(value < 0 or value % 1 for value in found):
+        return None
+    return (
+        f"y is floating point, so this is a regression, but it holds only {len(found)} whole "
+        f"numbers; if they are classes, store y as integers, [samples]"
+    )
+
+
+def _doubt_of_images(data: DataSet) -> str | None:
+    """Say that the last size of the images may be their channels; None when it hardly is."""
+    if data.image_shape is None or len(data.image_shape) != 3:
+        return None
+    first, second, last = data.image_shape
+    square = first == second != last
+    if last not in CHANNELS or (first in CHANNELS and not square):
+        return None
+    return (
+        f"x_train is [samples, {first}, {second}, {last}], taken as {first} channels of "
+        f"{second}x{last} pixels; if the {last} are channels, store x.transpose(0, 3, 1, 2)"
     )
 
 

@@ -6,7 +6,7 @@ from dnc_sparse.nn.init import he_normal_
 from dnc_sparse.nn.like import sparsify_like
 from dnc_sparse.nn.linear import SparseLinear
 from dnc_sparse.nn.mlp import SparseMLP
-from dnc_sparse.nn.report import OtherWeights, Report, ReportRow
+from dnc_sparse.nn.report import OtherWeights, Report, ReportRow, conversion_report
 from dnc_sparse.nn.sparsify import sparsify
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "SparseLinear",
     "SparseMLP",
     "avoid_fused_encoder",
+    "conversion_report",
     "densify",
     "he_normal_",
     "sparsify",

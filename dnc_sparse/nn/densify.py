@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import TypeVar
 
 from torch import nn
 from torch.optim import Optimizer
@@ -16,16 +17,17 @@ from dnc_sparse.nn.hung import hung_on
 from dnc_sparse.nn.linear import SparseLinear
 from dnc_sparse.nn.mlp import SparseMLP
 from dnc_sparse.nn.optimizers import as_optimizers, watch
-from dnc_sparse.nn.report import Report, ReportRow, other_weights
+from dnc_sparse.nn.report import Report, ReportRow, other_weights, remember
 from dnc_sparse.nn.roads import Roads
 from dnc_sparse.nn.wrapping import check_unwrapped
 
+Model = TypeVar("Model", bound=nn.Module)
 
-def densify(
-    model: nn.Module, *, optimizer: Optimizer | Sequence[Optimizer] | None = None
-) -> Report:
+
+def densify(model: Model, *, optimizer: Optimizer | Sequence[Optimizer] | None = None) -> Model:
     """Replace each `SparseLinear` inside the model by an `nn.Linear`, zero where there is no edge.
 
+    The same model is returned; `conversion_report(model)` tells what was done to each layer.
     Outputs stay the same. A layer with `relu=True` becomes an `nn.Sequential` of the linear layer
     and an `nn.ReLU`, in which its parameters have longer names; in a `SparseMLP` the network's own
     activation takes over. Training afterwards changes all weights: nothing keeps zeros at zero.
@@ -47,7 +49,8 @@ def densify(
     check_unwrapped(model, "densify")
     report, old = _convert(model, optimizers)
     watch(old)
-    return report
+    remember(model, report)
+    return model
 
 
 def _convert(

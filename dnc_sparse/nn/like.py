@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -18,23 +18,25 @@ from dnc_sparse.nn.convert import edges_of, hand_over
 from dnc_sparse.nn.exchange import Replacement, replace
 from dnc_sparse.nn.linear import SparseLinear
 from dnc_sparse.nn.optimizers import as_optimizers, watch
-from dnc_sparse.nn.report import Report, other_weights
+from dnc_sparse.nn.report import Report, other_weights, remember
 from dnc_sparse.nn.state import decode_pattern
 from dnc_sparse.nn.wrapping import check_unwrapped
 from dnc_sparse.patterns import Pattern
 
+Model = TypeVar("Model", bound=nn.Module)
 _RECORD = f".{RECORD}"
 
 
 def sparsify_like(
-    model: nn.Module,
+    model: Model,
     state: Mapping[str, Any],
     *,
     strict: bool = True,
     optimizer: Optimizer | Sequence[Optimizer] | None = None,
-) -> Report:
+) -> Model:
     """Give the model the sparse layers whose patterns a `state_dict` records, and load it.
 
+    The same model is returned; `conversion_report(model)` tells what was done to each layer.
     The model is built as it was before `sparsify`, in any seed; layers that are sparse with the
     recorded pattern already stay. `strict` is that of `load_state_dict`, `optimizer` that of
     `sparsify`; its moments start anew.
@@ -49,7 +51,8 @@ def sparsify_like(
     check_unwrapped(model, "sparsify_like")
     report, old = _convert(model, state, strict, optimizers)
     watch(old)
-    return report
+    remember(model, report)
+    return model
 
 
 def _convert(

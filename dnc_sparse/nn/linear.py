@@ -164,6 +164,8 @@ class SparseLinear(SparseModule):
         The pattern is chosen by the arguments of `SparseLinear`, `pattern=` among them. Weights are
         copied as they are: no rescaling, no training.
         """
+        if not isinstance(linear, nn.Linear):
+            raise TypeError(f"from_dense takes an nn.Linear, got a {type(linear).__name__}")
         place = {"device": linear.weight.device, "dtype": linear.weight.dtype}
         layer = cls(
             *(linear.in_features, linear.out_features, density),

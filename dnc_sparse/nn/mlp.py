@@ -5,6 +5,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from dnc_sparse.nn.arguments import (
+    activation_of,
+    check_dense,
+    degrees,
+    layer_sizes,
+    network_density,
+    share,
+)
 from dnc_sparse.nn.linear import FanIn, SparseLinear
 from dnc_sparse.patterns import allocate, nearest
 from dnc_sparse.patterns.rng import Rng
@@ -26,7 +34,8 @@ class SparseMLP(nn.Module):
     When it makes an `nn.ReLU`, sparse junctions apply that themselves (`SparseLinear(relu=True)`).
 
     Raises ValueError for fewer than two sizes, not exactly one of density, fan_out and fan_in, or
-    another count of numbers than there are junctions.
+    another count of numbers than there are junctions; TypeError for what is no number, and
+    RuntimeError for what this machine cannot hold.
     """
 
     def __init__(
@@ -46,10 +55,12 @@ class SparseMLP(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        self.sizes = tuple(sizes)
-        if len(self.sizes) < 2:
-            raise ValueError(f"a network needs at least two layer sizes, got {self.sizes}")
-        given = {"density": density, "fan_out": fan_out, "fan_in": fan_in}
+        self.sizes = layer_sizes(sizes)
+        given: dict[str, Any] = {
+            "density": network_density(density),
+            "fan_out": degrees("fan_out", fan_out),
+            "fan_in": degrees("fan_in", fan_in),
+        }
         asked = {name: value for name, value in given.items() if value is not None}
         if len(asked) != 1:
             got = " and ".join(asked) or "none"
@@ -67,7 +78,7 @@ class SparseMLP(nn.Module):
             )
         shared = {"family": family, "block": block, **options}
         seeds = junction_seeds(seed, count)
-        made = activation()
+        made = activation_of(activation)
         # a subclass may do something else
         fused = [type(made) is nn.ReLU] * (count - 1) + [False]
         self.junctions = nn.ModuleList(
@@ -80,7 +91,7 @@ class SparseMLP(nn.Module):
             )
         )
         self.activation = made
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(share("dropout", dropout))
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the last junction's output, without activation: [..., sizes[-1]]."""
@@ -134,6 +145,7 @@ def _junction(
 ) -> nn.Module:
     # known to be full before a pattern with every edge is drawn, which is slow and large
     if degree == {"density": 1, "fan_out": n_out, "fan_in": n_in}[name]:
+        check_dense(n_in, n_out)
         return nn.Linear(n_in, n_out)
     pattern = nearest(n_in, n_out, **(choice | {name: degree}))
     if pattern.density == 1:

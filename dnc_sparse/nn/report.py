@@ -1,18 +1,17 @@
-"""What a conversion did to each linear layer of a model, as data and as a table."""
+"""What a conversion did to each linear layer of a model, as data and as a table.
+
+Conversions return the model; what they did is asked for afterwards, by `conversion_report`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
 
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.utils.weak import WeakIdKeyDictionary
 
-_IN_PLACE = (
-    "sparsify changes the model in place and returns a report: write report = sparsify(model, ...) "
-    "and go on with the model"
-)
 _HEADER = ("layer", "inputs -> outputs", "asked", "density", "weights", "what was done")
 
 
@@ -95,13 +94,39 @@ class Report:
 
     __repr__ = __str__
 
-    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Raise TypeError: the model, not the report, is what one calls."""
-        raise TypeError(f"a Report cannot be called; {_IN_PLACE}")
 
-    def __getattr__(self, name: str) -> NoReturn:
-        """Raise AttributeError, which says that the model is elsewhere."""
-        raise AttributeError(f"a Report has no attribute {name!r}; {_IN_PLACE}")
+# by identity, as a module may define its own equality; beside the models, so that copies, pickles
+# and states of a model hold no report
+_REPORTS = WeakIdKeyDictionary()
+
+
+def conversion_report(model: nn.Module) -> Report:
+    """Return what the last conversion of this model object did to each of its linear layers.
+
+    Conversions are `sparsify`, `densify` and `sparsify_like`. A copy of the model, a wrapper around
+    it and what is loaded from a file are other objects, without a report.
+
+    Raises ValueError for a model that was not converted in this process, TypeError for what is no
+    model.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"conversion_report takes the model that sparsify returned; "
+            f"got a {type(model).__name__}"
+        )
+    if model not in _REPORTS:
+        raise ValueError(
+            f"this {type(model).__name__} was not converted in this process: no sparsify, densify "
+            f"or sparsify_like changed it. A report belongs to the very model that sparsify "
+            f"returned, not to a copy of it, a part, a wrapper, or a model loaded from a file"
+        )
+    report: Report = _REPORTS[model]
+    return report
+
+
+def remember(model: nn.Module, report: Report) -> None:
+    """Keep the report of a conversion for as long as the model lives."""
+    _REPORTS[model] = report
 
 
 def other_weights(model: nn.Module, layers: Sequence[nn.Module]) -> tuple[OtherWeights, ...]:

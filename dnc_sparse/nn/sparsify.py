@@ -6,7 +6,7 @@ import warnings
 import weakref
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 from torch.optim import Optimizer
@@ -20,14 +20,16 @@ from dnc_sparse.nn.linear import FanIn, SparseLinear, check_fan_in_rule
 from dnc_sparse.nn.masks import choose_masks, choose_nonzero
 from dnc_sparse.nn.mlp import junction_seeds
 from dnc_sparse.nn.optimizers import as_optimizers, watch
-from dnc_sparse.nn.report import Report, other_weights
+from dnc_sparse.nn.report import Report, other_weights, remember
 from dnc_sparse.nn.wrapping import check_unwrapped
 from dnc_sparse.patterns import nearest
 from dnc_sparse.patterns.pattern import as_block
 
+Model = TypeVar("Model", bound=nn.Module)
+
 
 def sparsify(
-    model: nn.Module,
+    model: Model,
     density: densities.Density | None = None,
     *,
     budget: int | None = None,
@@ -45,10 +47,11 @@ def sparsify(
     example: Any = None,
     optimizer: Optimizer | Sequence[Optimizer] | None = None,
     **options: Any,
-) -> Report:
-    """Replace each `nn.Linear` inside the model by a `SparseLinear` and report what was done.
+) -> Model:
+    """Replace each `nn.Linear` inside the model by a `SparseLinear`; return the same model.
 
-    Layers of transformers' `Conv1D` are replaced too. Give one of
+    `conversion_report(model)` tells what was done to each layer. Layers of transformers' `Conv1D`
+    are replaced too. Give one of
 
     - `density`: one for every layer, or a mapping of names or globs to densities ("blocks.*": 0.25;
       a full name goes before a glob, the first of several globs is taken);
@@ -137,9 +140,10 @@ def sparsify(
     layers.clear()
     replacements.clear()
     watch(old)
+    remember(model, report)
     if not report.replaced:
         warnings.warn(_nothing(report), stacklevel=2)
-    return report
+    return model
 
 
 def _check_model(model: object) -> None:
@@ -258,4 +262,6 @@ def _nothing(report: Report) -> str:
         return "sparsify replaced no layer: the model has no nn.Linear; its report lists the others"
     notes = [f"{row.names[0]!r} {row.note}" for row in report.rows[:3]]
     more = f"; and {len(report.rows) - 3} more" if len(report.rows) > 3 else ""
-    return f"sparsify replaced no layer: {'; '.join(notes)}{more}"
+    sparse = any(row.before is not None for row in report.rows)
+    again = "; layers that are sparse keep their pattern, densify(model) first to choose anew"
+    return f"sparsify replaced no layer: {'; '.join(notes)}{more}{again * sparse}"

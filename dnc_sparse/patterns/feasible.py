@@ -87,7 +87,8 @@ def exact_slots(
 
     With `constant_degrees` the fan_out must come out equal everywhere too (it always must when it
     is what was given). Raises ValueError, naming the feasible neighbours, where that is impossible,
-    and for more edges than can be numbered; TypeError, with its name, for what is no number.
+    and for more edges than can be numbered; TypeError, with its name, for what is no number;
+    RuntimeError for more edges than this machine can hold.
     """
     check_sizes(n_in, n_out, block)
     wish, value = _only_one(fan_in=fan_in, fan_out=fan_out, density=density)

@@ -9,11 +9,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from dnc_sparse.patterns.sizes import whole
+
 
 class Rng:
     """PCG64 words turned into permutations and integers."""
 
     def __init__(self, seed: int) -> None:
+        seed = whole("seed", seed)
         if seed < 0:
             raise ValueError(f"seed must not be negative, got {seed}")
         self._bits = np.random.PCG64(seed)

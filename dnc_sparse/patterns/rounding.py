@@ -17,7 +17,7 @@ from dnc_sparse.patterns.feasible import (
     slots_around,
 )
 from dnc_sparse.patterns.pattern import Pattern
-from dnc_sparse.patterns.sizes import as_block, check_sizes, real
+from dnc_sparse.patterns.sizes import as_block, check_drawable, check_sizes, real
 
 FAMILIES = ("auto", "clash_free", "cyclic", "regular", "random")
 OPTIONS: dict[str, tuple[str, ...]] = {
@@ -68,6 +68,7 @@ def nearest(
         constant = family in ("clash_free", "cyclic")
         step = slot_step(n_in, n_out, size, constant_degrees=constant)
         slots = nearest_slots(density * (n_in // size[1]), n_in // size[1], step)
+        check_drawable(n_in, n_out, slots * size[1] * n_out, size)
         _warn_if_far(n_in, n_out, density, slots, step, size)
     else:
         slots = exact_slots(n_in, n_out, size, **wishes, density=density, constant_degrees=False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+from dnc_sparse.patterns.memory import check_memory
+
 # tables are int32
 MAX_INDEX = 2**31 - 1
 
@@ -51,7 +53,10 @@ def check_sizes(n_in: int, n_out: int, block: tuple[int, int]) -> None:
 
 
 def check_drawable(n_in: int, n_out: int, edges: float, block: tuple[int, int] = (1, 1)) -> None:
-    """Raise ValueError, before anything is drawn, for more edge blocks than int32 can number."""
+    """Raise, before anything is drawn, for more edge blocks than can be numbered or held.
+
+    ValueError for more than int32 can number, RuntimeError for more than this machine can hold.
+    """
     blocks = edges / (block[0] * block[1])
     if blocks > MAX_INDEX:
         raise ValueError(
@@ -59,3 +64,9 @@ def check_drawable(n_in: int, n_out: int, edges: float, block: tuple[int, int] =
             f"{4 * edges / 2**30:,.0f} GiB for its weights in float32, and int32 numbers at most "
             f"{MAX_INDEX:,} of its blocks; choose a lower density or a larger block"
         )
+    check_memory(
+        f"a {n_in} -> {n_out} junction with {edges:,.0f} edges",
+        # drawing takes 64 bits for each block twice: where it is, and its order in the row
+        max(16 * blocks, 4 * edges),
+        "choose a lower density or a larger block",
+    )

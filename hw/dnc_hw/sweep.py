@@ -41,7 +41,7 @@ from dnc_hw.storage import total_bits, total_words
 from dnc_hw.validation import WINDOW
 from dnc_sparse import __version__
 from dnc_sparse.checkpoint import make_folder, write_json
-from dnc_sparse.data import DataSet, Split, load
+from dnc_sparse.data import DataSet, Split, check_classes, load
 from dnc_sparse.processes import passive_waiting
 
 RESULTS = "results"
@@ -350,6 +350,7 @@ def _keep(study: Study, configuration: Configuration, path: Path) -> Configurati
 @lru_cache(maxsize=1)
 def _load(data: str, data_dir: str | None, options: str, samples: int | None) -> DataSet:
     loaded = load(data, data_dir, **json.loads(options))
+    check_classes(loaded)
     if samples is None:
         return loaded
     if samples > len(loaded.train):

@@ -271,7 +271,10 @@ def test_validate_shows_differences(tmp_path: Path, capsys: pytest.CaptureFixtur
             "junction 1: 64 left neurons cannot be spread over 24 lanes; choose a divisor of 64, "
             "such as 16 or 32",
         ),
-        ("resources small --lanes 32,x", "--lanes takes numbers with commas between, such as "),
+        (
+            "resources small --lanes 32,x",
+            "--lanes takes numbers with commas between, such as 128,32; got ",
+        ),
         ("resources small --format 12", "--format takes integer and fraction bits, such as 3,8 "),
         ("resources small --format 0,8", "a format needs at least 1 integer and 3 fraction bits"),
         ("resources small --device xc7a10t", "unknown device 'xc7a10t'; known devices: "),

@@ -199,11 +199,8 @@ def test_a_regression_on_what_may_be_classes_is_warned_of(
     tell_task(task(torch.arange(9.0) % 4))
     shown = capsys.readouterr()
     assert shown.out == "mine: regression, 1 target, 3 features; 9 train, 9 test samples\n"
-    assert shown.err.startswith("warning: y is floating point, so this is a regression, but it ho")
-    assert "only 4 whole numbers; if they are classes, store y as integers" in shown.err
-    for targets in (torch.arange(9.0) - 1, torch.arange(9) / 2, torch.arange(101.0)):
-        tell_task(task(targets))
-    assert not capsys.readouterr().err
+    # what is doubtful is told where the data are read
+    assert not shown.err
 
 
 def test_missing_data_and_ledgers_are_named(

@@ -66,6 +66,59 @@ def test_a_giant_junction_is_refused_in_one_line(capsys: pytest.CaptureFixture[s
     assert shown.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (MemoryError(), "error: not enough memory"),
+        (np._core._exceptions._ArrayMemoryError((2**30,), np.dtype(float)), "error: Unable to all"),
+    ],
+)
+def test_too_little_memory_is_one_line(
+    error: MemoryError,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("dnc_sparse.cli.pattern.nearest", fail)
+    assert code(*PATTERN, "--fan-in", "3") == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(text)
+    assert shown.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--layers=64,0,64", "--density=1.5", "--fan-out=3"])
+def test_networks_are_refused_before_data_are_loaded(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(*arguments: object, **options: object) -> None:
+        raise AssertionError("data are loaded")
+
+    monkeypatch.setattr("dnc_sparse.experiment.load", load)
+    for command in ("train", "compare"):
+        arguments = ["--data", "morse-1.0", "--layers", "64,32,64", option]
+        assert code(command, *arguments) == 2
+        assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_explain_says_where_measurements_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    explain = ("explain", "--n-in", "64", "--n-out", "64", "--density", "0.25")
+    for folder, text in (
+        (tmp_path / "cache", "measurements are kept in {}\n"),
+        # below a file nobody can write, not even root
+        (tmp_path / "file", "measurements cannot be kept, as {} cannot be written: every process "),
+    ):
+        path = folder / "planner" / "0.json"
+        monkeypatch.setattr("dnc_sparse.backends.measurements.file", lambda path=path: path)
+        assert code(*explain) == 0
+        assert "\n" + text.format(path) in capsys.readouterr().out
+
+
 def test_traceback_on_demand() -> None:
     with pytest.raises(ValueError, match=r"^fan_out 9 of a 12 -> 8 junction"):
         cli.main(["--traceback", *PATTERN, "--fan-out", "9"])
@@ -186,6 +239,53 @@ def test_train_refuses(
 ) -> None:
     assert train(data, *more) == 2
     assert capsys.readouterr().err.startswith(f"error: {message}")
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        (["--density", "0.25"], "density 0.5, now 0.25"),
+        ([], "density 0.5, now 1"),
+        (["--density", "0.5", "--layers", "16,24,4"], "layers 16-12-4, now 16-24-4"),
+        (["--density", "0.5", "--layers", "16,12,12,4"], "layers 16-12-4, now 16-12-12-4"),
+    ],
+)
+def test_train_resumes_no_other_network(
+    data: str, more: list[str], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(tmp_path / "run")
+    assert train(data, "--run-dir", folder, "--density", "0.5") == 0
+    capsys.readouterr()
+    assert train(data, "--run-dir", folder, "--resume", *more) == 2
+    assert capsys.readouterr().err == (
+        f"error: {folder}/seed-0/checkpoint.pt was written with {text}; resume with the same "
+        f"settings, or start in another folder\n"
+    )
+
+
+def test_train_resumes_no_other_pattern(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(tmp_path / "run")
+    shared = ("--run-dir", folder, "--density", "0.5")
+    assert train(data, *shared, "--family", "regular") == 0
+    capsys.readouterr()
+    assert train(data, *shared, "--family", "random", "--resume") == 2
+    assert re.match(
+        r"^error: \S+checkpoint.pt was written with another pattern in junction 0: regular of 96 "
+        r"edges, block 1x1, seed \d+, now random of 96 edges, block 1x1, seed \d+; resume with",
+        capsys.readouterr().err,
+    )
+
+
+def test_train_refuses_a_single_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x, y, file = np.eye(16, dtype=np.float32), np.zeros(16, int), tmp_path / "one.npz"
+    np.savez(file, x_train=x, y_train=y, x_test=x, y_test=y)
+    for command in ("train", "compare"):
+        out = ("--out", str(tmp_path / "out")) if command == "compare" else ()
+        assert code(command, "--data", str(file), "--layers", "16,32,1", *out) == 2
+        message = "error: all 16 training samples of one are of class 0, so every network that"
+        assert capsys.readouterr().err.startswith(message)
 
 
 def test_train_refuses_labels_with_gaps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

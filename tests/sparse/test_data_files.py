@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sparse.data_files import data_dir
 
-from dnc_sparse.data import DataFile, find_file, load, read_idx
+from dnc_sparse.data import DataFile, available, find_file, load, read_idx
 from dnc_sparse.data.images import NAMES, image_set
 
 PAYLOAD = bytes(range(256)) * 8
@@ -155,6 +155,46 @@ def test_a_missing_file_names_both_ways_out(tmp_path: Path) -> None:
         find_file(FILE, "nowhere")
 
 
+def test_a_file_is_no_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "mnist"
+    file.touch()
+    text = (
+        rf"^data folder {file} \({{}}\) is a file; give the folder that holds toy/toy\.bin, "
+        rf"or none to download$"
+    )
+    with pytest.raises(NotADirectoryError, match=text.format("data_dir")):
+        find_file(FILE, file)
+    monkeypatch.setenv("DNC_DATA", str(file))
+    with pytest.raises(NotADirectoryError, match=text.format("DNC_DATA")):
+        find_file(FILE)
+    rows = {row.name: row for row in available(file)}
+    assert rows["mnist"].where.startswith(f"data folder {file} (data_dir) is a file; give the")
+
+
+@pytest.mark.parametrize(
+    ("mirror", "reason"),
+    [
+        ("http://127.0.0.1:1", r"ConnectionError: .{0,60}\[Errno 111\] Connection refused"),
+        ("http://nowhere.invalid", "ConnectionError: .{0,90}"),
+    ],
+)
+def test_an_offline_download_is_one_short_line(
+    mirror: str,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    with pytest.raises(
+        FileNotFoundError,
+        match=rf"^cannot download {mirror}/toy\.bin \({reason}\); try again, or p",
+    ) as caught:
+        find_file(FILE, mirror=mirror)
+    assert len(str(caught.value)) < 350
+    assert "object at" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_download_is_checked_and_kept(server: str, cache: Path) -> None:
     path = find_file(FILE, mirror=f"{server}/good/")
     assert path == cache / "toy" / "toy.bin"
@@ -168,7 +208,7 @@ def test_a_download_is_checked_and_kept(server: str, cache: Path) -> None:
     ("folder", "reason"),
     [
         ("wrong", "ValueError: SHA256 hash of downloaded file"),
-        ("truncated", "ChunkedEncodingError: "),
+        ("truncated", "ChunkedEncodingError: [^()]*"),
         ("absent", "HTTPError: 404 Client Error"),
     ],
 )
@@ -178,8 +218,8 @@ def test_a_failed_download_leaves_nothing(
     url = f"{server}/{folder}/toy.bin"
     with pytest.raises(
         FileNotFoundError,
-        match=rf"^toy/toy\.bin \(sha256 {FILE.sha256}\) not found in .*; put it into a folder .*, "
-        rf"or allow the download: {url} failed with {reason}",
+        match=rf"^cannot download {url} \({reason}.*\); try again, or put toy/toy\.bin \(sha256 "
+        rf"{FILE.sha256}\) into a folder given by data_dir \(--data-dir\) or DNC_DATA$",
     ):
         find_file(FILE, mirror=f"{server}/{folder}")
     assert [path for path in cache.rglob("*") if path.is_file()] == []

@@ -126,7 +126,12 @@ def test_a_class_without_training_samples_is_named() -> None:
         check_classes(data_set())
     with pytest.raises(ValueError, match=r"classes: 1, 2, 3, \.\.\.; number the labels 0\.\.0$"):
         check_classes(data_set(n_classes=100_000))
-    check_classes(data_set(test=split(), n_classes=1))
+
+
+def test_a_single_class_is_refused() -> None:
+    text = r"^all \d training samples of toy are of class 0, so every network .*; give"
+    with pytest.raises(ValueError, match=text):
+        check_classes(data_set(test=split(), n_classes=1))
 
 
 def test_custom_images_are_scaled_and_flattened(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchvision_ops import declare
 
-from dnc_sparse import SparseLinear, sparsify
+from dnc_sparse import SparseLinear, conversion_report, sparsify
 from dnc_sparse.hugging_face import SparsePreTrained
 
 # transformers imports torchvision where there is one
@@ -125,13 +125,13 @@ def test_tied_heads_stay_tied_and_generate(build: Callable[[], Any], tmp_path: P
 class SparseMaskedBert(SparsePreTrained, transformers.BertForMaskedLM):  # type: ignore[misc]
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self.report = sparsify(self, 0.25)
+        self.report = conversion_report(sparsify(self, 0.25))
 
 
 class SparseTiedGPT2(SparsePreTrained, transformers.GPT2LMHeadModel):  # type: ignore[misc]
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self.report = sparsify(self, 0.25)
+        self.report = conversion_report(sparsify(self, 0.25))
 
 
 TIED: dict[str, Callable[[], Any]] = {

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dnc_sparse import SparseLinear, SparseMLP, densify, sparsify, sparsify_like
+from dnc_sparse import SparseLinear, SparseMLP, conversion_report, densify, sparsify, sparsify_like
 from dnc_sparse.nn.state import encode_pattern
 from dnc_sparse.patterns import from_mask, random
 
@@ -41,7 +41,7 @@ def test_densify_gives_linear_layers_with_the_same_outputs() -> None:
     model.head.weight.requires_grad_(False)
     expected = model(IDS)
     masks = {n: m.pattern.mask() for n, m in model.named_modules() if isinstance(m, SparseLinear)}
-    report = densify(model)
+    report = conversion_report(densify(model))
     assert [row.names for row in report.rows] == [("body.0",), ("body.2",), ("head", "again")]
     assert all((row.replaced, row.note) == (True, "nn.Linear") for row in report.rows)
     assert str(report).splitlines()[-4:] == [
@@ -79,7 +79,7 @@ def test_relu_gets_a_module_of_its_own() -> None:
     model = nn.Sequential(SparseLinear(64, 64, 0.25, relu=True), SparseLinear(64, 8, 0.25))
     x = torch.randn(9, 64)
     expected = model(x)
-    report = densify(model)
+    report = conversion_report(densify(model))
     assert [row.note for row in report.rows] == ["nn.Linear and nn.ReLU", "nn.Linear"]
     assert [type(m) for m in model[0]] == [nn.Linear, nn.ReLU]
     torch.testing.assert_close(model(x), expected)
@@ -96,7 +96,7 @@ def test_a_sparse_mlp_applies_its_activation_again(activation: Any) -> None:
     torch.testing.assert_close(model["part"](x), part)
     alone = SparseMLP((64, 64, 8), density=0.25)
     expected = alone(x)
-    report = densify(alone)
+    report = conversion_report(densify(alone))
     assert all(row.note == "nn.Linear" for row in report.rows)
     torch.testing.assert_close(alone(x), expected)
 
@@ -125,7 +125,7 @@ def test_densify_refuses_what_it_cannot_change() -> None:
     with pytest.raises(ValueError, match=r"^the model is itself a SparseLinear, .* model.to_dense"):
         densify(SparseLinear(64, 64, 0.25))
     with pytest.raises(TypeError, match=r"^densify takes a model, an nn.Module; got a Report"):
-        densify(sparsify(Model(), 0.25))  # type: ignore[arg-type]
+        densify(conversion_report(sparsify(Model(), 0.25)))  # type: ignore[type-var]
 
 
 def saved(tmp_path: Path, **choice: Any) -> tuple[Model, dict[str, Any]]:
@@ -138,7 +138,7 @@ def saved(tmp_path: Path, **choice: Any) -> tuple[Model, dict[str, Any]]:
 def test_a_checkpoint_makes_a_dense_model_sparse(tmp_path: Path) -> None:
     first, state = saved(tmp_path, skip=["body.2"])
     model = Model().eval()
-    report = sparsify_like(model, state)
+    report = conversion_report(sparsify_like(model, state))
     assert [row.names[0] for row in report.replaced] == ["body.0", "head"]
     assert report.rows[1].note == "left dense: the state has dense weights for it"
     assert model.again is model.head
@@ -153,7 +153,7 @@ def test_layers_of_another_pattern_are_exchanged_and_of_the_same_stay(tmp_path: 
     sparsify(model, 0.5, skip=["head"])
     sparsify(model, 0.25, seed=3, skip=["body"])
     head = model.head
-    report = sparsify_like(model, state)
+    report = conversion_report(sparsify_like(model, state))
     assert [row.names[0] for row in report.replaced] == ["body.0", "body.2"]
     assert report.rows[2].note.startswith("sparse already: clash_free")
     assert model.head is head
@@ -233,14 +233,14 @@ def test_a_spec_that_rebuilds_to_other_edges_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_no_model_is_refused() -> None:
     with pytest.raises(TypeError, match=r"^sparsify_like takes a model, an nn.Module; got a d"):
-        sparsify_like({}, {})  # type: ignore[arg-type]
+        sparsify_like({}, {})  # type: ignore[type-var]
 
 
 def test_layers_without_values_are_converted_both_ways() -> None:
     with torch.device("meta"):
         for choice in ({"density": 0.25}, {"density": 0.25, "keep_weights": True}):
             model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64, bias=False))
-            assert len(sparsify(model, **choice).replaced) == 2
+            assert len(conversion_report(sparsify(model, **choice)).replaced) == 2
             assert model[0].weight.is_meta
             densify(model)
             assert [type(m) for m in model] == [nn.Linear, nn.Linear]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dnc_sparse.nn import SparseLinear, densify, sparsify
+from dnc_sparse.nn import SparseLinear, conversion_report, densify, sparsify
 
 
 def layer() -> nn.Linear:
@@ -122,7 +122,7 @@ def test_what_hangs_on_a_layer_keeps_it_dense(name: str) -> None:
     hang, text = HUNG[name]
     model = nn.ModuleDict({"hung": layer(), "plain": layer()})
     hang(model["hung"])
-    report = sparsify(model, 0.25)
+    report = conversion_report(sparsify(model, 0.25))
     hung, plain = report.rows
     assert not hung.replaced
     assert text in hung.note
@@ -199,7 +199,7 @@ ROADS: dict[str, Callable[[nn.Linear], Any]] = {
 @pytest.mark.parametrize("name", ROADS)
 def test_a_layer_held_outside_the_tree_stays(name: str) -> None:
     model = nn.Sequential(Listed(ROADS[name]))
-    first, second = sparsify(model, 0.25).rows
+    first, second = conversion_report(sparsify(model, 0.25)).rows
     assert first.replaced
     assert second.note == ("left dense: 'held' of '0' holds it too, outside the tree of modules")
 
@@ -214,7 +214,7 @@ def test_a_model_that_lists_its_blocks_is_no_obstacle() -> None:
             self.parent = [self]
             self.names = {"head": "head"}
 
-    assert len(sparsify(Blocks(), 0.25).replaced) == 2
+    assert len(conversion_report(sparsify(Blocks(), 0.25)).replaced) == 2
 
 
 def test_a_traced_graph_that_fetches_a_weight_keeps_its_layer() -> None:
@@ -229,7 +229,7 @@ def test_a_traced_graph_that_fetches_a_weight_keeps_its_layer() -> None:
             return y + self.read(x)
 
     model = torch.fx.symbolic_trace(Reading())
-    rows = {row.names[0]: row for row in sparsify(model, 0.25).rows}
+    rows = {row.names[0]: row for row in conversion_report(sparsify(model, 0.25)).rows}
     assert rows["read"].note == "left dense: the graph of the model reads its weight directly"
     assert rows["called"].replaced
     assert model(torch.ones(2, 64)).shape == (2, 32)
@@ -252,7 +252,7 @@ class Views(nn.Module):
 
 
 def test_memory_that_two_parameters_share_keeps_a_layer() -> None:
-    notes = {row.names[0]: row.note for row in sparsify(Views(), 0.25).rows}
+    notes = {row.names[0]: row.note for row in conversion_report(sparsify(Views(), 0.25)).rows}
     assert notes["tied"] == "left dense: its parameters lie in the memory of 'embed.weight'"
     assert notes["viewed"] == "left dense: its parameters lie in the memory of 'first_row'"
     # parts of one allocation that do not overlap, as mapped checkpoints have them
@@ -263,7 +263,7 @@ def test_memory_that_two_parameters_share_keeps_a_layer() -> None:
 def test_a_materialised_lazy_layer_is_plain() -> None:
     model = nn.Sequential(nn.LazyLinear(32))
     model(torch.ones(1, 64))
-    assert sparsify(model, 0.25).replaced
+    assert conversion_report(sparsify(model, 0.25)).replaced
 
 
 def test_densify_leaves_what_has_something_hung_on_it() -> None:
@@ -277,7 +277,7 @@ def test_densify_leaves_what_has_something_hung_on_it() -> None:
     model["listed"] = nn.Sequential(SparseLinear(64, 32, 0.25))
     model["listed"].held = [model["listed"][0]]
     model["hooked"].register_forward_hook(no_hook)
-    notes = {row.names[0]: row.note for row in densify(model).rows}
+    notes = {row.names[0]: row.note for row in conversion_report(densify(model)).rows}
     assert notes == {
         "hooked": "left sparse: it has hooks, which would be lost (1 in its forward hooks)",
         "plain": "nn.Linear",
@@ -288,4 +288,4 @@ def test_densify_leaves_what_has_something_hung_on_it() -> None:
 
 def test_pickled_layers_are_plain() -> None:
     model = pickle.loads(pickle.dumps(nn.Sequential(layer())))
-    assert sparsify(model, 0.25).replaced
+    assert conversion_report(sparsify(model, 0.25)).replaced

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 from torchvision_ops import declare
 
-from dnc_sparse.nn import Report, SparseLinear, densify, sparsify
+from dnc_sparse.nn import Report, SparseLinear, conversion_report, densify, sparsify
 from dnc_sparse.nn.init import kaiming_normal_
 
 # transformers imports torchvision where it is installed
@@ -47,7 +47,7 @@ def test_nonzero_weights_become_the_pattern() -> None:
     model = network()
     zero_some(model, 0.2)
     dense = copy.deepcopy(model)
-    report = sparsify(model, pattern="nonzero")
+    report = conversion_report(sparsify(model, pattern="nonzero"))
     assert len(report.replaced) == 3
     for name in ("0", "2", "3"):
         expected = dense.get_submodule(name).weight
@@ -77,13 +77,14 @@ def test_layers_with_too_few_zeros_or_no_weight_stay() -> None:
         model[0].weight[:, ::4] = 0
         model[2].weight.zero_()
     with pytest.warns(UserWarning, match="^sparsify replaced no layer"):
-        report = sparsify(model, pattern="nonzero")
+        report = conversion_report(sparsify(model, pattern="nonzero"))
     assert notes(report) == {
         "0": "left dense: 0.75 of its weights are nonzero, more than dense_above=0.5",
         "2": "left dense: all its weights are zero",
         "3": "left dense: none of its weights is zero",
     }
-    assert sparsify(model, pattern="nonzero", dense_above=0.8).replaced[0].names == ("0",)
+    again = sparsify(model, pattern="nonzero", dense_above=0.8)
+    assert conversion_report(again).replaced[0].names == ("0",)
 
 
 def test_masks_of_torch_prune_are_taken_over() -> None:
@@ -99,7 +100,7 @@ def test_masks_of_torch_prune_are_taken_over() -> None:
     x = torch.randn(5, 64)
     masks = {name: model.get_submodule(name).weight_mask.bool() for name in ("0", "2")}
     expected = model(x)
-    report = sparsify(model, pattern="nonzero")
+    report = conversion_report(sparsify(model, pattern="nonzero"))
     for name, mask in masks.items():
         layer = model.get_submodule(name)
         assert torch.equal(torch.from_numpy(layer.pattern.mask()), mask)
@@ -128,7 +129,7 @@ def test_masks_by_name_keep_the_weights_on_them(suffix: str) -> None:
         f"0{suffix}": torch.rand(128, 64) < 0.1,
         f"2{suffix}": np.random.default_rng(0).integers(0, 2, (32, 128)),
     }
-    report = sparsify(model, masks=masks)
+    report = conversion_report(sparsify(model, masks=masks))
     with torch.no_grad():
         for name, mask in masks.items():
             weight = dense.get_submodule(name.removesuffix(".weight")).weight
@@ -140,7 +141,7 @@ def test_masks_by_name_keep_the_weights_on_them(suffix: str) -> None:
 
 def test_a_mask_makes_small_layers_sparse_too() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
-    report = sparsify(model, masks={"0": torch.eye(4), "1": torch.ones(4, 4)})
+    report = conversion_report(sparsify(model, masks={"0": torch.eye(4), "1": torch.ones(4, 4)}))
     assert [row.replaced for row in report.rows] == [True, False]
     assert notes(report)["1"] == (
         "left dense: its mask has every edge, for which dense arithmetic is faster"
@@ -235,7 +236,7 @@ def conv1d(monkeypatch: pytest.MonkeyPatch) -> type[nn.Module]:
 def test_conv1d_keeps_its_weights_on_the_edges(conv1d: type[nn.Module]) -> None:
     model = nn.Sequential(conv1d(96, 64), nn.Tanh(), conv1d(64, 96))
     dense: Any = copy.deepcopy(model)
-    report = sparsify(model, 0.25, keep_weights=True)
+    report = conversion_report(sparsify(model, 0.25, keep_weights=True))
     assert [(row.n_in, row.n_out, row.replaced) for row in report.rows] == [
         (64, 96, True),
         (96, 64, True),
@@ -293,7 +294,7 @@ def test_gpt2_of_transformers() -> None:
     model = GPT2Model(config).eval()
     dense = copy.deepcopy(model)
     ids = torch.arange(10)[None]
-    report = sparsify(model, 0.25, keep_weights=True, example={"input_ids": ids})
+    report = conversion_report(sparsify(model, 0.25, keep_weights=True, example={"input_ids": ids}))
     assert len(report.replaced) == 8
     for row in report.replaced:
         layer = model.get_submodule(row.names[0])

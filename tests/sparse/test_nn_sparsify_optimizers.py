@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dnc_sparse.nn import densify, sparsify
+from dnc_sparse.nn import conversion_report, densify, sparsify
 
 
 def network() -> nn.Sequential:
@@ -51,9 +51,9 @@ def test_an_optimiser_built_before_is_refused(name: str) -> None:
         sparsify(model, 0.25)
     assert type(model[0]) is nn.Linear
     # only what is replaced counts
-    assert sparsify(nn.Sequential(model, network()), 0.25, skip=["0"]).replaced
+    assert conversion_report(sparsify(nn.Sequential(model, network()), 0.25, skip=["0"])).replaced
     del optimizer
-    assert sparsify(model, 0.25).replaced
+    assert conversion_report(sparsify(model, 0.25)).replaced
     assert others.param_groups
 
 
@@ -62,7 +62,7 @@ def test_an_optimiser_in_a_cycle_that_nobody_reaches_is_no_obstacle() -> None:
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     optimizer.myself = optimizer  # type: ignore[attr-defined]
     del optimizer
-    assert sparsify(model, 0.25).replaced
+    assert conversion_report(sparsify(model, 0.25)).replaced
 
 
 class Plain:
@@ -100,7 +100,7 @@ def test_optimisers_that_are_none_of_torchs_are_refused() -> None:
     text = r"^an optimiser \(Plain\) was built before and holds weights that sparsify replaces"
     with pytest.raises(RuntimeError, match=text):
         sparsify(model, 0.25)
-    assert sparsify(network(), 0.25).replaced
+    assert conversion_report(sparsify(network(), 0.25)).replaced
     optimizer.weights.clear()
     inner = torch.optim.AdamW(model.parameters())
     wrapped = Wrapped(stepped(inner, model))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dnc_sparse.nn import SparseLinear, sparsify
+from dnc_sparse.nn import SparseLinear, conversion_report, sparsify
 
 
 class Window(nn.Module):
@@ -91,7 +91,7 @@ def reason(report: Any, name: str) -> str:
 
 def test_an_example_finds_the_layers_whose_weight_is_read() -> None:
     model = nn.Sequential(Block())
-    report = sparsify(model, 0.25, example=torch.randn(2, 5, 64))
+    report = conversion_report(sparsify(model, 0.25, example=torch.randn(2, 5, 64)))
     read = "left dense: its weight is read by Window.forward (linear)"
     assert reason(report, "0.attn.qkv") == reason(report, "0.attn.proj") == read
     assert [row.names[0] for row in report.replaced] == ["0.fc", "0.unused"]
@@ -107,7 +107,7 @@ def test_an_example_finds_the_layers_whose_weight_is_read() -> None:
 def test_each_way_of_reading_is_seen(name: str) -> None:
     model = Reading(READERS[name])
     weight = model.fc.weight.detach().clone()
-    report = sparsify(model, 0.25, example=torch.ones(1, 64))
+    report = conversion_report(sparsify(model, 0.25, example=torch.ones(1, 64)))
     assert reason(report, "fc").startswith("left dense: its weight is read by ")
     assert torch.equal(model.fc.weight, weight)
     assert type(model.fc.weight) is nn.Parameter
@@ -129,7 +129,7 @@ def test_each_way_of_reading_is_seen(name: str) -> None:
     ],
 )
 def test_harmless_reading_is_none(read: Callable[[nn.Linear], Any]) -> None:
-    assert sparsify(Reading(read), 0.25, example=torch.ones(1, 64)).replaced
+    assert conversion_report(sparsify(Reading(read), 0.25, example=torch.ones(1, 64))).replaced
 
 
 def test_an_example_is_positional_by_name_or_alone() -> None:
@@ -240,7 +240,7 @@ def test_a_model_that_fails_once_converted_is_put_back() -> None:
 
 def test_torchs_encoder_needs_no_layer_left_dense_for_its_fused_kernel() -> None:
     layer = nn.TransformerEncoderLayer(64, 4, 128, batch_first=True).eval()
-    report = sparsify(layer, 0.25, example=torch.randn(2, 3, 64))
+    report = conversion_report(sparsify(layer, 0.25, example=torch.randn(2, 3, 64)))
     assert [row.names[0] for row in report.replaced] == ["linear1", "linear2"]
     dense = nn.TransformerEncoderLayer(64, 4, 128, batch_first=True).eval()
     with pytest.warns(UserWarning, match="^sparsify replaced no layer"):
@@ -352,7 +352,7 @@ def test_a_pruned_model_runs_on_its_example() -> None:
         nn.utils.prune.l1_unstructured(layer, "weight", 0.8)
     x = torch.randn(3, 64)
     expected = model(x)
-    report = sparsify(model, pattern="nonzero", example=x)
+    report = conversion_report(sparsify(model, pattern="nonzero", example=x))
     assert [row.replaced for row in report.rows] == [True, False]
     assert reason(report, "1.fc").startswith("left dense: its weight is read by ")
     torch.testing.assert_close(model(x), expected)

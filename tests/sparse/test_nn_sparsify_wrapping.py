@@ -19,7 +19,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 from torchvision_ops import declare
 
-from dnc_sparse.nn import densify, sparsify, sparsify_like
+from dnc_sparse.nn import conversion_report, densify, sparsify, sparsify_like
 
 # transformers imports torchvision where it is installed
 declare()
@@ -150,7 +150,7 @@ def test_wrappers_of_other_libraries_are_told_by_name(root: str, name: str) -> N
     cls = type(name, (nn.Module,), {"__module__": "project.models"})
     model = cls()
     model.inside = nn.Linear(64, 64)
-    assert sparsify(model, 0.25).replaced
+    assert conversion_report(sparsify(model, 0.25)).replaced
 
 
 def test_peft_adapters_are_refused() -> None:
@@ -171,9 +171,9 @@ def test_a_wrapper_around_the_model_is_found() -> None:
     with pytest.raises(RuntimeError, match=text):
         sparsify(nn.Sequential(model[2]), 0.25)
     # another model is none of its concern
-    assert sparsify(network(), 0.25).replaced
+    assert conversion_report(sparsify(network(), 0.25)).replaced
     del wrapper
-    assert sparsify(model, 0.25).replaced
+    assert conversion_report(sparsify(model, 0.25)).replaced
     wrapper = compiled(other := network())
     with pytest.raises(RuntimeError, match=r"^OptimizedModule wraps the model, and"):
         sparsify(other, 0.25)
@@ -199,7 +199,7 @@ def test_activation_checkpointing_is_no_obstacle() -> None:
     from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
     model = nn.Sequential(checkpoint_wrapper(network()))
-    assert len(sparsify(model, 0.25).replaced) == 2
+    assert len(conversion_report(sparsify(model, 0.25)).replaced) == 2
     x = torch.randn(3, 64, requires_grad=True)
     model(x).sum().backward()
     assert x.grad is not None

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dnc_sparse.nn import SparseLinear, avoid_fused_encoder, sparsify
+from dnc_sparse.nn import SparseLinear, avoid_fused_encoder, conversion_report, sparsify
 
 WIDTH = 32
 
@@ -43,7 +43,7 @@ def assert_eval_equals_training(model: nn.Module, x: Tensor, **masks: Tensor) ->
 
 
 def test_report_names_the_attention_projection() -> None:
-    report = sparsify(encoder(), 0.25)
+    report = conversion_report(sparsify(encoder(), 0.25))
     assert [(row.names[0], row.replaced) for row in report.rows[:3]] == [
         ("layers.0.self_attn.out_proj", False),
         ("layers.0.linear1", True),

@@ -279,7 +279,7 @@ def test_resume_with_other_settings(tmp_path: Path) -> None:
 
 def test_resume_with_another_model(tmp_path: Path) -> None:
     train(network(), run_dir=tmp_path)
-    message = r"^\S*checkpoint.pt holds another model: .*size mismatch.*; build the model as it was"
+    message = r"^\S*checkpoint.pt was written with layers .*, now .*; resume with the same"
     with pytest.raises(ValueError, match=message):
         resume_with(tmp_path, network(hidden=8), CONFIG)
 

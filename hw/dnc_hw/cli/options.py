@@ -87,8 +87,8 @@ def described(
     return {
         **found,
         **options.given(
-            lanes=None if lanes is None else options.numbers(lanes, "--lanes", int),
-            fan_out=None if fan_out is None else options.numbers(fan_out, "--fan-out", int),
+            lanes=None if lanes is None else options.numbers(lanes, "--lanes", int, "128,32"),
+            fan_out=None if fan_out is None else options.numbers(fan_out, "--fan-out", int, "4,16"),
             number=None if number is None else fixed_point(number),
             pipeline_clocks=pipeline,
             hazards=hazards,
@@ -125,7 +125,7 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 def fixed_point(text: str) -> FixedPoint:
     """Read a format, `integer,fraction` bits. Raises ValueError."""
-    bits = options.numbers(text, "--format", int)
+    bits = options.numbers(text, "--format", int, "3,8")
     if len(bits) != 2:
         raise ValueError(
             f"--format takes integer and fraction bits, such as 3,8 for 12 bits with the sign; "

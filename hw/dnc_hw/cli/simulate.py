@@ -21,7 +21,7 @@ from dnc_hw.validation import WINDOW, correct_in_window
 from dnc_sparse.checkpoint import write_json
 from dnc_sparse.cli import outputs
 from dnc_sparse.cli.options import DataDir, DataName, DataOptions, console, pairs
-from dnc_sparse.data import load
+from dnc_sparse.data import check_classes, load
 
 # points of the accuracy curve that are printed and written
 CURVE_POINTS = 10
@@ -75,6 +75,7 @@ def simulate(
         raise ValueError("--infer needs --load, the weights that `dnc-hw simulate --save` wrote")
     built = machine_from(described)
     sets = load(data, data_dir, **pairs(data_option))
+    check_classes(sets)
     parameters = (
         initial_parameters(built, seed, shared=not own_values)
         if load_file is None

@@ -224,8 +224,11 @@ def _table(legal: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
+EXAMPLES = {"--lanes": "128,32", "--fan-out": "4,16"}
+
+
 def _tuples(texts: list[str] | None, option: str) -> list[tuple[int, ...]]:
-    return [numbers(text, option, int) for text in texts or []]
+    return [numbers(text, option, int, EXAMPLES[option]) for text in texts or []]
 
 
 def _split(text: str | None) -> list[str]:
