@@ -16,7 +16,7 @@ TEST_JOBS ?= 2
 .PHONY: demo dev check format peers postgresql test test-tritons sanitize neon-tools neon-test wheel-test bench gpu clean
 .DEFAULT_GOAL := help
 help:
-	@echo "make demo        train dense and sparse networks on Morse symbols and compare them"
+	@echo "make demo        train narrow dense and wide sparse networks for two minutes and compare them"
 	@echo "make test        run every test"
 	@echo "make check       lint, format, types, imports between layers"
 	@echo "make test-tritons  test the Triton kernels on the oldest and the newest Triton"

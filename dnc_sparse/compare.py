@@ -8,22 +8,20 @@ what the ledger holds is not done again.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from dnc_sparse import __version__, checkpoint, machine, processes
+from dnc_sparse import __version__, machine, processes
 from dnc_sparse.data import DataSet, Split
 from dnc_sparse.experiment import Task, Version
+from dnc_sparse.ledger import Ledger, key_of
 from dnc_sparse.training import FitConfig, fit
 
 
@@ -57,7 +55,7 @@ def run_key(identity: dict[str, Any], version: Version, seed: int, threads: int 
     measured.
     """
     record = [__version__, identity, asdict(version), seed, threads]
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+    return key_of(record)
 
 
 def run(task: Task, version: Version, seed: int, threads: int, *, measure: bool = True) -> Result:
@@ -116,41 +114,11 @@ def _warm_up(model: nn.Module, data: DataSet, config: FitConfig) -> None:
     fit(model, one_step, replace(config, epochs=1), progress=False)
 
 
-class Ledger:
-    """Results as JSON lines; a line cut short by a kill is dropped, its run is done again.
-
-    Raises ValueError for any other line that is not a result.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.results: dict[str, Result] = {}
-        lines = path.read_text().split("\n") if path.exists() else [""]
-        # what follows the last line end was being written when the process died
-        for number, line in enumerate(lines[:-1], start=1):
-            try:
-                result = Result(**json.loads(line))
-            except (ValueError, TypeError) as error:
-                raise ValueError(
-                    f"{path}:{number} is not a result ({error}); "
-                    f"delete that line, or give another folder"
-                ) from error
-            self.results[result.key] = result
-        if lines[-1]:
-            kept = "".join(line + "\n" for line in lines[:-1])
-            checkpoint.write_atomic(path, kept.encode())
-
-    def add(self, result: Result) -> None:
-        """Append a result. Raises RuntimeError when it cannot be written."""
-        checkpoint.append_line(self.path, json.dumps(asdict(result)))
-        self.results[result.key] = result
-
-
 def compare(
     task: Task,
     versions: Sequence[Version],
     seeds: Sequence[int],
-    ledger: Ledger,
+    ledger: Ledger[Result],
     *,
     threads: int,
     jobs: int = 1,

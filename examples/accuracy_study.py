@@ -21,9 +21,10 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from dnc_sparse.checkpoint import make_folder
-from dnc_sparse.compare import Ledger, run, run_key
+from dnc_sparse.compare import Result, run, run_key
 from dnc_sparse.data import DataSet
 from dnc_sparse.experiment import Task, Version
+from dnc_sparse.ledger import Ledger
 from dnc_sparse.stats import mean_interval
 from dnc_sparse.training import FitConfig
 
@@ -104,7 +105,7 @@ QUICK = Study(
 )
 
 
-def train(study: Study, seeds: int, ledger: Ledger) -> list[Cells]:
+def train(study: Study, seeds: int, ledger: Ledger[Result]) -> list[Cells]:
     """Train what the ledger lacks and return the accuracies of each task."""
     jobs = [
         (task, cell, version, seed)
@@ -220,7 +221,7 @@ def main() -> None:
         parser.error(f"an interval needs at least 2 seeds, got {chosen.seeds}")
     study = QUICK if chosen.quick else FULL
     make_folder(chosen.out)
-    results = train(study, chosen.seeds, Ledger(chosen.out / "results.jsonl"))
+    results = train(study, chosen.seeds, Ledger(chosen.out / "results.jsonl", Result))
     for task, cells in zip(study.tasks, results, strict=True):
         print(f"\n{task.data}\n\n{accuracy_table(cells, study.shares)}\n")
         print(difference_table(cells, study.shares))

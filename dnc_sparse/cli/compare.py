@@ -1,4 +1,4 @@
-"""`dnc-sparse compare` and `dnc-sparse demo`: dense against sparse versions of one network."""
+"""`dnc-sparse compare`: dense against sparse versions of one network."""
 
 from __future__ import annotations
 
@@ -14,24 +14,12 @@ import typer
 
 from dnc_sparse import checkpoint, compare_report
 from dnc_sparse.cli import options, outputs
-from dnc_sparse.compare import Ledger, Result
+from dnc_sparse.compare import Result
 from dnc_sparse.compare import compare as run_all
 from dnc_sparse.experiment import Task, Version
 from dnc_sparse.experiment import narrow as narrow_version
+from dnc_sparse.ledger import Ledger
 from dnc_sparse.progress import RunBars
-
-# few epochs at a high rate: enough to see the differences, in two minutes on two slow cores
-DEMO_TASK = Task(
-    data="morse-1.0",
-    recipe="morse",
-    options={"samples_per_class": 1000},
-    epochs=4,
-    learning_rate=4e-3,
-)
-DEMO_LAYERS = (64, 1024, 1024, 64)
-# only the middle junction is thinned: it has nine edges in ten, and 64 inputs have none to spare
-DEMO_FAN_OUTS = "1024,256,64;1024,128,64;1024,64,64"
-DEMO_SEEDS = 3
 
 Out = Annotated[
     Path,
@@ -120,13 +108,6 @@ def compare(
     _compare_and_report(task, chosen, seeds, out, used, jobs, quiet=quiet)
 
 
-def demo(out: Out = Path("runs/demo")) -> None:
-    """Compare on Morse symbols, generated on the spot: two minutes, nothing is downloaded."""
-    chosen = versions(Version(DEMO_LAYERS), None, DEMO_FAN_OUTS, ["auto"], "0", dense=True)
-    # one thread: other work on the machine then disturbs least
-    _compare_and_report(DEMO_TASK, chosen, DEMO_SEEDS, out, options.set_threads(1), 1)
-
-
 def versions(
     shared: Version,
     density: str | None,
@@ -203,7 +184,7 @@ def _compare_and_report(
             highlight=False,
         )
 
-    ledger = Ledger(out / "results.jsonl")
+    ledger = Ledger(out / "results.jsonl", Result)
     if ledger.results:
         console.print(f"{ledger.path} holds {len(ledger.results)} finished runs", highlight=False)
 

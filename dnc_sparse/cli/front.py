@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from fractions import Fraction
 from importlib.util import find_spec
@@ -11,7 +12,7 @@ from typing import Annotated
 import typer
 
 from dnc_sparse import checkpoint, machine
-from dnc_sparse.cli import options
+from dnc_sparse.cli import options, outputs
 from dnc_sparse.front import figure, report
 from dnc_sparse.front.costs import Cost, measure_all
 from dnc_sparse.front.networks import Network, dense_networks, sparse_networks
@@ -21,7 +22,11 @@ from dnc_sparse.progress import Steps
 
 Out = Annotated[
     Path,
-    typer.Option("--out", help="Folder for runs.jsonl, costs.jsonl, front.json and front.png."),
+    typer.Option(
+        "--out",
+        callback=outputs.to_folder,
+        help="Folder for runs.jsonl, costs.jsonl, front.json and front.png.",
+    ),
 ]
 
 
@@ -132,7 +137,8 @@ def show_front(
 ) -> None:
     """Run what the ledgers in `out` lack, then write and show what came out."""
     console = options.console()
-    checkpoint.make_folder(out)
+    outputs.refuse_others(out, "dnc-sparse front")
+    _refuse_other_task(task, networks, out)
     runs = Ledger(out / "runs.jsonl", Run)
     if runs.results:
         console.print(f"{runs.path} holds {len(runs.results)} finished runs", highlight=False)
@@ -169,9 +175,33 @@ def show_front(
         console.print(line, highlight=False)
     checkpoint.write_json(out / "front.json", report.record(task, rows, machine.describe()))
     written = [out / "front.json"]
+    # an earlier one would be of other networks
+    outputs.remove(out, ["front.png"])
     if find_spec("matplotlib") is None:
         console.print("no figure: it needs matplotlib, pip install 'dnc-sparse[plot]'")
     else:
         figure.draw(rows, title, out / "front.png")
         written.append(out / "front.png")
     console.print(f"written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
+
+
+def _refuse_other_task(task: FrontTask, networks: Sequence[Network], out: Path) -> None:
+    """Raise RuntimeError when `out` has the front of another task, which would be replaced."""
+    path = out / "front.json"
+    if not path.exists():
+        return
+    try:
+        before = json.loads(path.read_text())
+        seen = {name: before["task"][name] for name in ("data", "options", "epochs")}
+        seen["hidden layers"] = before["points"][0]["network"]["depth"]
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise RuntimeError(
+            f"{path} is no front of dnc-sparse ({error!r}); name another folder"
+        ) from error
+    now = {"data": task.data, "options": task.options, "epochs": task.epochs}
+    now["hidden layers"] = networks[0].depth
+    changed = [f"{name} {seen[name]}, now {now[name]}" for name in now if now[name] != seen[name]]
+    if changed:
+        raise RuntimeError(
+            f"{path} is the front of another task: {'; '.join(changed)}; name another folder"
+        )

@@ -19,6 +19,7 @@ from dnc_sparse.checkpoint import make_folder
 # what tells that a folder is a program's: files or folders that no other program writes there
 MARKS = {
     "dnc-sparse compare": ("comparison.json", "results.jsonl"),
+    "dnc-sparse front": ("front.json", "runs.jsonl"),
     "dnc-sparse train": ("seed-*/config.json",),
     "dnc-hw sweep": ("results.csv", "results"),
     "dnc-search": ("ledger.db",),

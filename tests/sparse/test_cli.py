@@ -30,10 +30,12 @@ def train(data: str, *more: str) -> int:
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert code("--help") == 0
     shown = capsys.readouterr().out
-    assert all(name in shown for name in ("demo", "train", "compare", "pattern", "explain", "info"))
+    assert all(name in shown for name in ("demo", "advise", "front", "train", "compare", "info"))
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "compare", "pattern", "explain", "info"])
+@pytest.mark.parametrize(
+    "command", ["demo", "advise", "front", "train", "compare", "pattern", "explain", "info"]
+)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert code(command, "-h") == 0
     assert f"dnc-sparse {command}" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""`dnc-sparse compare`, and the demo: tables, records and figures of several networks."""
+"""`dnc-sparse compare`: tables, records and figures of several networks."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import os
 import pickle
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,48 +61,6 @@ def test_compare_into_a_file(data: str, tmp_path: Path, capsys: pytest.CaptureFi
     assert code(*command) == 2
     message = r"error: cannot use \S*out as a folder: it is a file; name another folder\n"
     assert re.fullmatch(message, capsys.readouterr().err)
-
-
-def test_demo_needs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The demo's own settings, its runs cut short."""
-    asked: list[tuple[str, int]] = []
-
-    def short(task: object, version: Version, seed: int, *_: object, **__: object) -> None:
-        asked.append((version.name, seed))
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(processes, "results", here)
-    monkeypatch.setattr(compare, "run", short)
-    assert code("demo", "--out", str(tmp_path)) == 130
-    assert asked[0] == ("dense", 0)
-
-
-def test_demo_to_its_end_without_a_network(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("matplotlib")
-
-    def refuse(*_: object) -> None:
-        raise AssertionError("the demo reached for the network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    # in this process, where the network is refused
-    monkeypatch.setattr(processes, "results", here)
-    small = replace(compare_command.DEMO_TASK, options={"samples_per_class": 14}, epochs=1)
-    monkeypatch.setattr(compare_command, "DEMO_TASK", small)
-    monkeypatch.setattr(compare_command, "DEMO_LAYERS", (64, 32, 32, 64))
-    monkeypatch.setattr(compare_command, "DEMO_FAN_OUTS", "32,16,64;32,8,64")
-    monkeypatch.setattr(compare_command, "DEMO_SEEDS", 2)
-    assert code("demo", "--out", str(tmp_path)) == 0
-    shown = capsys.readouterr().out
-    assert "[6/6]" in shown
-    figures = r" +{} +{} +[\d.]+ ± [\d.]+ +[\d.]+ \([\d.]+\) +-?[\d.]+"
-    assert re.search("dense" + figures.format(1, 5120), shown)
-    assert re.search(r"fan_out \(32,16,64\)" + figures.format("0.9", 4608), shown)
-    record = json.loads((tmp_path / "comparison.json").read_text())
-    assert [row["edges"] for row in record["versions"]] == [5120, 4608, 4352]
-    assert [run["seed"] for run in record["runs"]] == [0, 0, 0, 1, 1, 1]
-    assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_versions_of_a_study() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from sparse.small_runs import code
 
 from dnc_sparse import processes
+from dnc_sparse.cli import demo
 from dnc_sparse.front import costs, runs
 from dnc_sparse.training import Diverged
 
@@ -129,4 +132,49 @@ def test_front_refuses(
 ) -> None:
     assert code(*command(data, tmp_path / "out", *options)) == 2
     assert message in " ".join(capsys.readouterr().err.split())
-    assert not (tmp_path / "out").exists()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_front_is_not_replaced_by_another(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {
+        "task": {"data": "mnist", "options": {}, "epochs": 1},
+        "points": [{"network": {"depth": 2}}],
+    }
+    path = tmp_path / "front.json"
+    path.write_text(json.dumps(before))
+    assert code(*command(data, tmp_path)) == 2
+    error = capsys.readouterr().err
+    assert error == (
+        f"error: {path} is the front of another task: data mnist, now {data}; name another folder\n"
+    )
+    path.write_text("[]")
+    assert code(*command(data, tmp_path)) == 2
+    assert "front.json is no front of dnc-sparse (" in capsys.readouterr().err
+    other = tmp_path / "compared"
+    other.mkdir()
+    (other / "comparison.json").touch()
+    assert code(*command(data, other)) == 2
+    assert "holds results of dnc-sparse compare (comparison.json)" in capsys.readouterr().err
+
+
+def test_demo_to_its_end_without_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the demo reached for the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    small = replace(demo.TASK, options={"samples": 360}, epochs=1, rates=(0.004,), seeds=1)
+    monkeypatch.setattr(demo, "TASK", small)
+    assert code("demo", "--out", str(tmp_path)) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for text in ("4 sparse networks learn to read", "At equal parameters", "dnc-sparse advise"):
+        assert text in shown
+    record = json.loads((tmp_path / "front.json").read_text())
+    names = {point["name"] for point in record["points"]}
+    assert names == {
+        *("dense, h = 128", "dense, h = 256", "dense, h = 384", "1/8, 8x8, h = 256"),
+        *("1/16, 8x8, h = 512", "1/8, 8x8, h = 512", "1/8, 8x8, h = 1024"),
+    }

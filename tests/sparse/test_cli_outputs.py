@@ -46,6 +46,7 @@ FOLDERS = [
     ("dnc_sparse", "bench --suite cpu", "--plot"),
     ("dnc_sparse", "compare --data morse-1.0 --layers 64,64,64", "--out"),
     ("dnc_sparse", "demo", "--out"),
+    ("dnc_sparse", "front --data morse-1.0", "--out"),
     ("dnc_hw", "sweep small", "--out"),
     ("dnc_search", "run --data morse-1.0", "--out"),
     ("dnc_search", "transfer --data morse-1.0 --from nowhere", "--out"),

@@ -18,8 +18,9 @@ from sparse.small_runs import fill_disk, here
 
 from dnc_sparse import compare as compare_module
 from dnc_sparse import compare_report, machine, processes
-from dnc_sparse.compare import Ledger, Result, compare, run, run_key
+from dnc_sparse.compare import Result, compare, run, run_key
 from dnc_sparse.experiment import Task, Version, default_recipe
+from dnc_sparse.ledger import Ledger
 
 DENSE = Version((12, 16, 4))
 SPARSE = Version((12, 16, 4), fan_out=(4, 4), family="regular")
@@ -125,7 +126,7 @@ def test_key_of_data_that_are_not_there() -> None:
 
 
 def test_runs_in_fresh_processes_and_only_once(task: Task, tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "results.jsonl")
+    ledger = Ledger(tmp_path / "results.jsonl", Result)
     seen: list[tuple[str, int, int]] = []
 
     def report(result: Result, done: int, total: int) -> None:
@@ -142,13 +143,13 @@ def test_runs_in_fresh_processes_and_only_once(task: Task, tmp_path: Path) -> No
     assert again.seconds_per_epoch is None
     # nothing is left to do for a ledger read anew
     seen.clear()
-    reread = Ledger(tmp_path / "results.jsonl")
+    reread = Ledger(tmp_path / "results.jsonl", Result)
     assert compare(task, [DENSE, SPARSE], [0], reread, threads=1, report=report) == results
     assert not seen
 
 
 def test_parallel_runs_are_not_measured(task: Task, tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "results.jsonl")
+    ledger = Ledger(tmp_path / "results.jsonl", Result)
     results = compare(task, [SPARSE], [0, 1], ledger, threads=4, jobs=2)
     assert [r.seed for r in results] == [0, 1]
     assert all(r.seconds_per_epoch is None and r.peak_mib is None for r in results)
@@ -156,7 +157,7 @@ def test_parallel_runs_are_not_measured(task: Task, tmp_path: Path) -> None:
 
 
 def test_errors_of_a_run_come_through(task: Task, tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "results.jsonl")
+    ledger = Ledger(tmp_path / "results.jsonl", Result)
     with pytest.raises(ValueError, match=r"^the model maps one sample to \[1, 3\], but .* has 4"):
         compare(task, [Version((12, 3))], [0], ledger, threads=1)
     with pytest.raises(ValueError, match=r"^unknown pattern family 'lace'"):
@@ -178,7 +179,9 @@ def test_a_run_that_dies_is_reported(
         r"finished runs are kept in \S*results.jsonl, the same command goes on$"
     )
     with pytest.raises(RuntimeError, match=message):
-        compare(task, [DENSE], [0], Ledger(tmp_path / "results.jsonl"), threads=1, jobs=jobs)
+        compare(
+            task, [DENSE], [0], Ledger(tmp_path / "results.jsonl", Result), threads=1, jobs=jobs
+        )
 
 
 def test_data_that_change_meanwhile(
@@ -192,13 +195,13 @@ def test_data_that_change_meanwhile(
     monkeypatch.setattr(compare_module, "run", edit_first)
     message = r"^\S*clusters.npz changed while runs read it; run the same command again$"
     with pytest.raises(RuntimeError, match=message):
-        compare(task, [DENSE], [0], Ledger(tmp_path / "results.jsonl"), threads=1)
+        compare(task, [DENSE], [0], Ledger(tmp_path / "results.jsonl", Result), threads=1)
 
 
 def test_full_disk_keeps_the_ledger(
     task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger = Ledger(tmp_path / "results.jsonl")
+    ledger = Ledger(tmp_path / "results.jsonl", Result)
     ledger.add(result(task, DENSE, 0))
     fill_disk(monkeypatch, "results.jsonl", "a")
     monkeypatch.setattr(processes, "results", here)
@@ -207,7 +210,7 @@ def test_full_disk_keeps_the_ledger(
     with pytest.raises(RuntimeError, match=message):
         compare(task, [DENSE], [0, 1], ledger, threads=1)
     monkeypatch.undo()
-    assert list(Ledger(ledger.path).results.values()) == [result(task, DENSE, 0)]
+    assert list(Ledger(ledger.path, Result).results.values()) == [result(task, DENSE, 0)]
 
 
 # --- ledger
@@ -215,15 +218,15 @@ def test_full_disk_keeps_the_ledger(
 
 def test_ledger_drops_a_line_cut_short(task: Task, tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    ledger = Ledger(path)
+    ledger = Ledger(path, Result)
     ledger.add(result(task, DENSE, 0))
     whole = path.read_text()
     path.write_text(whole + whole[:40])
-    again = Ledger(path)
+    again = Ledger(path, Result)
     assert list(again.results.values()) == [result(task, DENSE, 0)]
     assert path.read_text() == whole
     again.add(result(task, DENSE, 1))
-    assert len(Ledger(path).results) == 2
+    assert len(Ledger(path, Result).results) == 2
 
 
 def test_ledger_refuses_other_lines(task: Task, tmp_path: Path) -> None:
@@ -231,7 +234,7 @@ def test_ledger_refuses_other_lines(task: Task, tmp_path: Path) -> None:
     path.write_text(json.dumps(asdict(result(task, DENSE, 0))) + "\n{}\n")
     message = r"^\S*results.jsonl:2 is not a result \(.*\); delete that line, or give another fold"
     with pytest.raises(ValueError, match=message):
-        Ledger(path)
+        Ledger(path, Result)
 
 
 # --- memory
