@@ -13,6 +13,9 @@ __version__ = version("dnc-sparse")
 
 from dnc_sparse.starting import ctrl_c_ends
 
+if TYPE_CHECKING:
+    from dnc_sparse.advice.advise import advise
+
 # seconds pass here
 with ctrl_c_ends():
     from dnc_sparse.patterns import Pattern
@@ -24,8 +27,6 @@ with ctrl_c_ends():
     else:
         _missing = None
 
-    if TYPE_CHECKING:
-        from dnc_sparse.advice import advise
     if TYPE_CHECKING or _missing is None:
         from dnc_sparse.backends.explanation import explain
         from dnc_sparse.nn.densify import densify

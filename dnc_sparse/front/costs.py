@@ -108,7 +108,7 @@ def measure_all(
         with closing(processes.results(times, [(task, todo)], 1, hear=hear)) as timed:
             ((_, seconds),) = timed
         made_with = machine.describe()
-        for one, mib, rounds in zip(todo, peaks, seconds, strict=True):
+        for one, peak, rounds in zip(todo, peaks, seconds, strict=True):
             middle = median(rounds)
             ledger.add(
                 Cost(
@@ -118,7 +118,7 @@ def measure_all(
                     threads=task.threads,
                     seconds_per_epoch=middle,
                     spread=(max(rounds) - min(rounds)) / middle,
-                    peak_mib=mib,
+                    peak_mib=peak,
                     machine=made_with,
                 )
             )
