@@ -56,12 +56,10 @@ def draw(rows: Sequence[Point], title: str, path: Path) -> None:
             ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             ax.xaxis.set_major_formatter(FuncFormatter(lambda value, place: _plain(value)))
             ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.margins(y=0.12)
         ax.grid(alpha=0.3, which="both")
     panels[0].set_ylabel("test accuracy, %")
     panels[0].legend(fontsize="medium", frameon=False, loc="lower right")
-    low = min(row.test_accuracy - (row.half_width or 0) for row in rows)
-    high = max(row.test_accuracy + (row.half_width or 0) for row in rows)
-    panels[0].set_ylim(100 * low - 0.1 * 100 * (high - low), 100 * high + 0.1 * 100 * (high - low))
     figure.suptitle(title)
     figure.savefig(path, dpi=130)
 
