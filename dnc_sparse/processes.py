@@ -25,12 +25,16 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
+from dnc_sparse import machine
+
 R = TypeVar("R")
 
 # a child that has not ended this long after it was asked to is killed
 GRACE_SECONDS = 1.0
 # threads that wait for each other by spinning take the cores that the others need
 PASSIVE = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
+# from so many busy cores on; on a quiet machine spinning is the faster way to wait
+BUSY_CORES = 0.5
 
 
 class InChild(Exception):
@@ -90,12 +94,13 @@ def tell(value: Any) -> None:
 
 @contextmanager
 def passive_waiting() -> Iterator[None]:
-    """Let processes started within wait for their OpenMP threads without spinning.
+    """Let processes started within wait for their OpenMP threads without spinning, if the machine
+    is busy now.
 
     OpenMP reads the environment when torch is loaded, so this process stays as it is. What the
     user has set is left alone.
     """
-    if not PASSIVE.keys().isdisjoint(os.environ):
+    if not PASSIVE.keys().isdisjoint(os.environ) or machine.busy_cores() < BUSY_CORES:
         yield
         return
     os.environ.update(PASSIVE)
@@ -113,7 +118,7 @@ def _start(running: dict[Connection, _Child], index: int, work: Any, advice: str
     # it would unblock Ctrl-C while it starts, and the child after it would have it
     resource_tracker.ensure_running()
     # a child that has started must also be on the list of those to be ended
-    with _interrupts_later(), passive_waiting():
+    with passive_waiting(), _interrupts_later():
         try:
             process.start()
         except OSError as error:

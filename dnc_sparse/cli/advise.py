@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dnc_sparse.advice import advise as advise_on
 from dnc_sparse.advice.timing import Progress as Report
-from dnc_sparse.cli import model_file, options
+from dnc_sparse.cli import model_file, options, outputs
 
 BATCH = 256
 
@@ -57,7 +57,8 @@ def advise(
     threads: options.Threads = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write everything to this file.")
+        Path | None,
+        typer.Option("--json", callback=outputs.to_file, help="Write everything to this file."),
     ] = None,
 ) -> None:
     """Say which layers of a model would gain from sparsity on this machine, and by how much.
@@ -74,7 +75,6 @@ def advise(
     """
     densities = options.numbers(density, "--density", float)
     sides = None if block is None else options.block(block)
-    _check_writable(json_file)
     place = _device(device)
     model, example = model_file.build(target)
     model = model.to(place)
@@ -158,20 +158,10 @@ def _moved(example: Any, place: torch.device) -> Any:
     return example
 
 
-def _check_writable(path: Path | None) -> None:
-    """Raise ValueError, before any work, for a file whose folder is not there."""
-    if path is None:
-        return
-    if path.is_dir():
-        raise ValueError(f"--json {path} is a folder; name a file")
-    if not path.absolute().parent.is_dir():
-        raise ValueError(f"--json {path}: there is no folder {path.parent}; make it first")
-
-
 @contextmanager
 def _progress() -> Iterator[Report | None]:
     """Show a bar of the rounds on a terminal; nothing elsewhere."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     if not console.is_terminal:
         yield None
         return

@@ -13,6 +13,7 @@ import torch
 
 from dnc_search.cli import crew
 from dnc_search.cli.crew import Crew
+from dnc_sparse import machine
 from search import toy
 
 
@@ -66,6 +67,9 @@ def test_workers_share_the_cores_unless_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    monkeypatch.setattr(machine, "cores", lambda: 6)
     with toy.ledger(tmp_path) as ledger:
         team = Crew(ledger, out=tmp_path, data_dir=None, jobs=jobs, threads=given)
-    assert team._arguments[-1] == threads
+        assert team._arguments[-1] == threads
+        with pytest.warns(UserWarning, match=r"^8 threads on 6 cores wait for each other; --thr"):
+            Crew(ledger, out=tmp_path, data_dir=None, jobs=2, threads=4)

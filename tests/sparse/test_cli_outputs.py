@@ -25,6 +25,7 @@ PROGRAMS = ("dnc_sparse", "dnc_hw", "dnc_search")
 # command, option and what is wrong with its path: whatever else the command needs comes later
 FILES = [
     ("dnc_sparse", "train --data morse-1.0 --layers 64,64", "--json"),
+    ("dnc_sparse", "advise nowhere.py:build", "--json"),
     ("dnc_sparse", "bench", "--json"),
     ("dnc_sparse", "bench --suite cpu", "--json"),
     ("dnc_hw", "simulate", "--json"),
