@@ -372,7 +372,7 @@ def test_info_tells_of_a_missing_data_folder(
 
 def test_info_gives_reasons_and_warns_of_two_runtimes(capsys: pytest.CaptureFixture[str]) -> None:
     record = {
-        "machine": {},
+        "machine": {"torch": "2.13.0", "commit": None},
         "backends": {"cpu": "it was not built"},
         "instruction_sets": {"avx512": "this processor lacks it", "avx2": None},
         "active_instruction_set": "avx2",
@@ -383,6 +383,9 @@ def test_info_gives_reasons_and_warns_of_two_runtimes(capsys: pytest.CaptureFixt
     }
     info.show(record, options.console())
     shown = capsys.readouterr().out
+    assert re.search(r"torch +2\.13\.0\n", shown)
+    # an installed package has none
+    assert "commit" not in shown
     assert "no: it was not built" in shown
     assert "no: this processor lacks it" in shown
     assert re.search(r"amx +no: this processor lacks AMX", shown)

@@ -73,6 +73,17 @@ def test_versions_need_nothing(tmp_path: Path) -> None:
         assert out.startswith(f"{name.replace('_', '-')} 0.1.0")
 
 
+@pytest.mark.parametrize("package", ["dnc_sparse", "dnc_search", "dnc_hw"])
+def test_every_program_runs_as_a_module(package: str, tmp_path: Path) -> None:
+    code = f"""
+import runpy
+sys.argv = ["-", "--version"]
+runpy.run_module({package!r}, run_name="__main__")
+"""
+    shown = without(["optuna", "torch"], code, tmp_path)
+    assert shown.startswith(f"{package.replace('_', '-')} 0.1.0")
+
+
 def test_a_broken_library_says_what_broke(tmp_path: Path) -> None:
     (tmp_path / "optuna.py").write_text("raise ImportError('libfoo.so: cannot open')\n")
     code = "import sys; sys.path.insert(0, ''); from dnc_search.cli import main; main(['status'])"
