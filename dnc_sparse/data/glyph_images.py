@@ -14,10 +14,10 @@ bent, drawn with its brightness, and noise is added to every pixel.
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dnc_sparse.data.dataset import DataSet, Split
+from dnc_sparse.data.tensors import tensor
 
 FONT = """
 0 01110 10001 10011 10101 11001 10001 01110
@@ -128,7 +128,7 @@ def _split(size: int, noise: int, rng: np.random.Generator) -> Split:
         ink += _noise(ink.shape, noise, rng)
         grey = np.round(ink.clip(0, 1) * np.float32(255)) / np.float32(255)
         x[start : start + len(shown)] = grey.reshape(len(shown), -1)
-    return Split(torch.from_numpy(x), torch.from_numpy(labels.astype(np.int64)))
+    return Split(tensor(x), tensor(labels.astype(np.int64)))
 
 
 def _cells() -> Floats:

@@ -246,28 +246,6 @@ def test_a_gpu_that_is_not_there(file: str, capsys: pytest.CaptureFixture[str]) 
     assert said(capsys) == "error: --device cuda: torch finds no GPU here; use cpu\n"
 
 
-@pytest.mark.parametrize(
-    ("path", "message"),
-    [
-        ("nowhere/advice.json", "there is no folder"),
-        (".", "is a folder; name a file"),
-    ],
-)
-def test_the_file_is_checked_before_the_work(
-    path: str,
-    message: str,
-    file: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(model_file, "build", lambda target: pytest.fail("the model was built"))
-    assert advise(f"{file}:build", "--json", str(tmp_path / path)) == 2
-    error = said(capsys)
-    assert error.startswith(f"error: --json {tmp_path / path}")
-    assert message in error
-
-
 def test_progress_on_a_terminal(
     file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
