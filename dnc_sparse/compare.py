@@ -57,7 +57,7 @@ def run_key(identity: dict[str, Any], version: Version, seed: int, threads: int 
     `identity` is `Task.identity()`; `threads` is None for a run whose time and memory are not
     measured.
     """
-    record = [__version__, identity, asdict(version), seed, threads]
+    record = [__version__, identity, version.record(), seed, threads]
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -53,7 +53,7 @@ def compare(
     ] = "auto",
     dense: Annotated[bool, typer.Option(help="Whether the dense network is a version too.")] = True,
     banks: options.Banks = None,
-    block: options.BlockText = "1",
+    block: options.BlockText = "auto",
     recipe: options.RecipeName = None,
     l2: Annotated[
         str, typer.Option(help="One value, or one per density (the dense network's first).")
