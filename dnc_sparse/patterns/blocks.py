@@ -23,8 +23,9 @@ Auto = Literal["auto"]
 AnyBlock = Block | Auto
 
 SIDES = (8, 4)
-# blocks that each block row and each block column has at least; with fewer a network falls apart
-FEWEST = 4
+# blocks that each block row and each block column has at least; with one a network falls apart
+FEWEST_IN_ROW = 4
+FEWEST_IN_COLUMN = 2
 # by how much a density may change for the sake of the block; half of what is a warning
 FARTHEST = 0.05
 
@@ -36,8 +37,8 @@ def choose_block(
 
     A block is allowed when it divides both sides, when the nearest density that the family has in
     such blocks (with `at_most` the nearest below) is at most 5 % from the one asked for, and when
-    every block row and every block column then has at least four blocks, or all there are. Below
-    a density of 1 no block is taken that would make it 1.
+    every block row then has at least four blocks and every block column two, or all there are.
+    Below a density of 1 no block is taken that would make it 1.
 
     Raises ValueError for sizes below one and a density outside 0..1, TypeError for what is no
     number.
@@ -68,9 +69,12 @@ def allows(
     slots = _slots(density, rows, columns, side, family, at_most=at_most)
     if slots >= columns:
         return density == 1
+    # a random pattern's are whole in all, not in a row
+    least = density * columns * (1 + 1e-9) if family == "random" else slots
     return (
         abs(slots - density * columns) <= FARTHEST * density * columns
-        and min(slots, rows * slots / columns) >= FEWEST
+        and least >= FEWEST_IN_ROW
+        and rows * least >= FEWEST_IN_COLUMN * columns
     )
 
 

@@ -19,7 +19,7 @@ from torch import nn
 
 from dnc_sparse.nn import SparseLinear, he_normal_
 from dnc_sparse.nn.mlp import junction_seeds
-from dnc_sparse.patterns.blocks import SIDES, Auto, allows
+from dnc_sparse.patterns.blocks import FARTHEST, SIDES, Auto, allows
 from dnc_sparse.patterns.feasible import nearest_slots, slot_step
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -129,11 +129,13 @@ def nearest_junction(
     for size in SIDES:
         if allows(n_in, n_out, wish, size, family):
             junction = _in_blocks(n_in, n_out, wish, limits, size, family)
-            if low - 1e-9 <= junction.density <= high + 1e-9 and junction.density < 1:
+            # within the limits it may be rounded the other way, and farther
+            near = abs(junction.density - wish) <= FARTHEST * wish
+            if near and low - 1e-9 <= junction.density <= high + 1e-9:
                 break
     else:
         junction = _in_blocks(n_in, n_out, wish, limits, 1, family)
-    if junction.density in (wish, 1):
+    if junction.density == wish or not low <= junction.density <= high:
         return junction
     # the density that it has may allow a larger block; of that one in turn the same comes out
     return nearest_junction(n_in, n_out, junction.density, limits, side, family)
