@@ -114,7 +114,7 @@ def run(
     url = options.storage_url(storage, out)
     path = options.data_path(data)
     search_name = options.search_name(name, out)
-    chosen = _space(space, space_option or (), url, search_name)
+    chosen = space_of(space, space_option or (), url, search_name)
     settings = Settings(
         epochs=epochs,
         schedule=schedule,  # type: ignore[arg-type]
@@ -154,7 +154,7 @@ def run(
     sparse_options.console().print(f"ledger and weights are in {out}", highlight=False)
 
 
-def _space(name: str, texts: Sequence[str], url: str, search_name: str) -> Space:
+def space_of(name: str, texts: Sequence[str], url: str, search_name: str) -> Space:
     """Return the space of the options; what they leave open is as it was when the search began."""
     asked = space_from_texts(name, texts)
     try:
