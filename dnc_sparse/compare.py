@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -54,7 +54,7 @@ def run_key(identity: dict[str, Any], version: Version, seed: int, threads: int 
     `identity` is `Task.identity()`; `threads` is None for a run whose time and memory are not
     measured.
     """
-    record = [__version__, identity, asdict(version), seed, threads]
+    record = [__version__, identity, version.record(), seed, threads]
     return key_of(record)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from dnc_sparse.data import DataSet, check_classes, join_validation, load, pad_features
 from dnc_sparse.nn import SparseMLP
 from dnc_sparse.nn.arguments import check_network
+from dnc_sparse.patterns.blocks import Auto, asked_block
 from dnc_sparse.recipes import recipe
 from dnc_sparse.training import FitConfig
 
@@ -27,14 +28,15 @@ class Version:
     """One network: every edge when neither `density` nor `fan_out` is given.
 
     `density` is the whole network's, `fan_out` has one exact number per junction; `options` go to
-    the pattern family (banks, kind, dither, bank_map). Raises ValueError when both are given.
+    the pattern family (banks, kind, dither, bank_map). `block` is that of every junction, or "auto"
+    as in `SparseMLP`. Raises ValueError when both are given, and for another text than "auto".
     """
 
     sizes: tuple[int, ...]
     density: float | None = None
     fan_out: tuple[int, ...] | None = None
     family: str = "auto"
-    block: tuple[int, int] = (1, 1)
+    block: tuple[int, int] | Auto = "auto"
     options: dict[str, Any] = field(default_factory=dict)
     l2: float = 0.0
 
@@ -45,6 +47,7 @@ class Version:
             )
         # before data are loaded or generated for it
         check_network(self.sizes, self.density, self.fan_out)
+        asked_block(self.block)
 
     @property
     def is_dense(self) -> bool:
@@ -66,8 +69,20 @@ class Version:
             if self.fan_out is None
             else f"fan_out ({','.join(map(str, self.fan_out))})"
         )
-        block = "" if self.block == (1, 1) else f" block {self.block[0]}x{self.block[1]}"
+        bo, bi = self.sides or (0, 0)
+        block = {(1, 1): "", (0, 0): " block auto"}.get((bo, bi), f" block {bo}x{bi}")
         return f"{self.family}{block} {degrees}"
+
+    @property
+    def sides(self) -> tuple[int, int] | None:
+        """Sides (bo, bi) of the block of every junction; None when each has what suits it."""
+        asked = asked_block(self.block)
+        open_ = asked is None and self.density is not None and not self.options
+        return None if open_ else asked or (1, 1)
+
+    def record(self) -> dict[str, Any]:
+        """Return what decides the network as a JSON-able record, the same for equal networks."""
+        return asdict(replace(self, block=self.sides or "auto"))
 
     def build(self, seed: int) -> SparseMLP:
         """Return the network with the patterns of this seed, weights not yet as the recipe says."""

@@ -55,7 +55,12 @@ class Contestant:
 def samplers() -> list[Contestant]:
     """Return every sampler, on sparse perceptrons trained as for docs/search-results.md."""
     space = SparseMlp(
-        order=("architecture",), hidden_layers=(0, 2), nodes=(16, 256), preset_learning_rate=2e-3
+        order=("architecture",),
+        hidden_layers=(0, 2),
+        nodes=(16, 256),
+        # single edges, as in the published searches
+        blocks=(1,),
+        preset_learning_rate=2e-3,
     )
     return [Contestant(name, name, space) for name in get_args(SamplerName)]
 

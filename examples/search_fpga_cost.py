@@ -57,7 +57,9 @@ def _pattern(layer: nn.Module) -> Pattern | None:
     """Return the edges of a junction, None for a module without parameters."""
     match layer:
         case SparseLinear():
-            return layer.pattern
+            pattern = layer.pattern
+            # the machine's unit of work is one edge
+            return pattern if pattern.block == (1, 1) else from_mask(pattern.mask())
         case nn.Linear():
             return from_mask(torch.ones(layer.out_features, layer.in_features, dtype=torch.bool))
         case _ if list(layer.parameters()):
@@ -87,7 +89,7 @@ if __name__ == "__main__":
     shape = Shape(n_features=64, n_outputs=8)
     networks = {
         "dense": SparseMLP((64, 32, 8), 1.0),
-        "a quarter of the edges, regular": SparseMLP((64, 32, 8), 0.25, family="regular"),
+        "a quarter of the edges, regular": SparseMLP((64, 32, 8), 0.25, family="regular", block=1),
         "a quarter of the edges, clash-free": nn.Sequential(
             SparseLinear(
                 64, 32, 0.25, family="clash_free", banks=32, bank_map="interleaved", relu=True

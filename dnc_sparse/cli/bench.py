@@ -32,7 +32,7 @@ def bench(
     density: Annotated[
         str, typer.Option(help="Densities, each timed in its own run.")
     ] = "0.5,0.25,0.125,0.0625,0.03125",
-    block: options.BlockText = "1",
+    block: options.BlockText = "auto",
     family: Annotated[
         str,
         typer.Option(help="auto, clash_free, cyclic, regular or random."),
@@ -110,7 +110,8 @@ def bench(
                 pattern, batch, timing.DTYPES[dtype], rounds, against=against.split(",")
             )
         records.append({"pattern": pattern.spec, "timings": [asdict(row) for row in found]})
-        _add_rows(table, f"{pattern.density:.4g}", found)
+        bo, bi = pattern.block
+        _add_rows(table, f"{pattern.density:.4g} {bo}x{bi}", found)
         timings += found
     console.print(table)
     _print_reasons(console, timings)

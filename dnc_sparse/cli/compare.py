@@ -55,7 +55,7 @@ def compare(
         ),
     ] = False,
     banks: options.Banks = None,
-    block: options.BlockText = "1",
+    block: options.BlockText = "auto",
     recipe: options.RecipeName = None,
     l2: Annotated[
         str, typer.Option(help="One value, or one per density (the dense network's first).")

@@ -18,7 +18,7 @@ def explain(
     n_out: Annotated[int, typer.Option("--n-out", min=1, help="Right neurons.")],
     density: Annotated[float, typer.Option(help="Edges / (n_in * n_out).")],
     batch: Annotated[int, typer.Option(min=0, help="Samples.")] = 256,
-    block: options.BlockText = "1",
+    block: options.BlockText = "auto",
     family: Annotated[
         str, typer.Option(help="auto, clash_free, cyclic, regular or random.")
     ] = "auto",

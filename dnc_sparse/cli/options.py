@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 
+from dnc_sparse.patterns.blocks import Auto
+
 if TYPE_CHECKING:
     from dnc_sparse.experiment import Task
 
@@ -73,7 +75,12 @@ Banks = Annotated[
     typer.Option("--banks", help="Banks of clash_free and cyclic patterns; by default chosen."),
 ]
 BlockText = Annotated[
-    str, typer.Option("--block", help="Edges come in dense blocks: outputs x inputs, such as 4x4.")
+    str,
+    typer.Option(
+        "--block",
+        help="Edges come in dense blocks: outputs x inputs, such as 4x4. auto: for a density 8x8 "
+        "where the sizes and the density allow it, else 4x4, else 1; 1 for exact degrees.",
+    ),
 ]
 Threads = Annotated[
     int | None,
@@ -103,11 +110,15 @@ def numbers(
         ) from error
 
 
-def block(text: str) -> tuple[int, int]:
-    """Read a block, `4` or `4x2`. Raises ValueError."""
+def block(text: str) -> tuple[int, int] | Auto:
+    """Read a block, `4`, `4x2` or `auto`. Raises ValueError."""
+    if text == "auto":
+        return "auto"
     sides = text.split("x")
     if len(sides) > 2 or not all(side.isdecimal() for side in sides):
-        raise ValueError(f"--block takes one number or outputs x inputs, such as 4x2; got {text!r}")
+        raise ValueError(
+            f"--block takes auto, one number or outputs x inputs, such as 4x2; got {text!r}"
+        )
     return int(sides[0]), int(sides[-1])
 
 

@@ -12,7 +12,7 @@ from dnc_sparse import checkpoint, machine
 from dnc_sparse.cli import options, outputs
 from dnc_sparse.compare_report import accuracy_text
 from dnc_sparse.experiment import Version
-from dnc_sparse.nn import SparseMLP
+from dnc_sparse.nn import SparseLinear, SparseMLP
 from dnc_sparse.stats import mean_interval
 from dnc_sparse.training import fit
 
@@ -31,7 +31,7 @@ def train(
         str, typer.Option(help="auto, clash_free, cyclic, regular or random patterns.")
     ] = "auto",
     banks: options.Banks = None,
-    block: options.BlockText = "1",
+    block: options.BlockText = "auto",
     recipe: options.RecipeName = None,
     l2: Annotated[float, typer.Option(help="Adds this times the sum of squared weights.")] = 0.0,
     epochs: options.Epochs = None,
@@ -126,7 +126,7 @@ def train(
         record = {
             "machine": machine.describe(),
             "task": asdict(task),
-            "version": asdict(version),
+            "version": version.record(),
             "network": {
                 "edges": model.n_edges,
                 "parameters": model.n_parameters,
@@ -139,11 +139,13 @@ def train(
 
 
 def describe(model: SparseMLP) -> str:
-    """Return a line that says how large a network is."""
+    """Return a line that says how large a network is, and in which blocks its edges come."""
     sizes = "-".join(map(str, model.sizes))
+    sparse = [j.pattern.block for j in model.junctions if isinstance(j, SparseLinear)]
+    blocks = f", blocks {', '.join(f'{bo}x{bi}' for bo, bi in sparse)}" if sparse else ""
     return (
         f"network {sizes}: {model.n_edges} edges of {_dense_edges(model)} "
-        f"({100 * model.density:.3g} %), {model.n_parameters} parameters"
+        f"({100 * model.density:.3g} %), {model.n_parameters} parameters{blocks}"
     )
 
 

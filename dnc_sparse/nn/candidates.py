@@ -96,8 +96,10 @@ class Candidate:
 
 
 def describe(pattern: Pattern) -> str:
-    """Name the family and the degrees of a pattern, for a report."""
-    return f"{pattern.spec['family']}, fan_in {pattern.fan_in}, fan_out {pattern.fan_out}"
+    """Name the family, the block and the degrees of a pattern, for a report."""
+    bo, bi = pattern.block
+    degrees = f"fan_in {pattern.fan_in}, fan_out {pattern.fan_out}"
+    return f"{pattern.spec['family']} {bo}x{bi}, {degrees}"
 
 
 def conv1d() -> type[nn.Module] | None:

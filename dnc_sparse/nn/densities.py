@@ -6,18 +6,25 @@ import heapq
 import operator
 from collections.abc import Mapping, Sequence
 from numbers import Real
+from typing import Any
 
 from dnc_sparse.nn.candidates import Candidate, names_of
+from dnc_sparse.patterns import choose_block
 
 Density = float | Mapping[str, float]
 
 
 def share_out(
-    layers: Sequence[Candidate], density: Density | None, budget: int | None, block: tuple[int, int]
-) -> None:
+    layers: Sequence[Candidate],
+    density: Density | None,
+    budget: int | None,
+    choice: Mapping[str, Any],
+) -> dict[str, tuple[int, int]]:
     """Write into each layer the density it is asked to have, or that it is asked for none.
 
-    Layers that already have a reason to stay are left out.
+    Layers that already have a reason to stay are left out. `choice` has the block, the family and
+    its options as `nearest` takes them. A budget is shared out in whole blocks: returned are those
+    of each layer, by its first name, where the block is "auto".
 
     Raises ValueError for a density out of range, a name that fits no layer, and a budget too small;
     TypeError for what is no number.
@@ -30,7 +37,15 @@ def share_out(
             layer.asked = float(density)
     else:
         assert budget is not None
-        _by_budget(fit, budget, block)
+        block = choice["block"]
+        if block != "auto":
+            _by_budget(fit, budget, [block] * len(fit))
+            return {}
+        _by_budget(fit, budget, [(1, 1)] * len(fit))
+        blocks = [_block_within(layer, choice) for layer in fit]
+        _by_budget(fit, budget, blocks)
+        return {layer.names[0]: size for layer, size in zip(fit, blocks, strict=True)}
+    return {}
 
 
 def check_density(density: object) -> None:
@@ -97,23 +112,35 @@ def _by_name(layers: Sequence[Candidate], densities: Mapping[str, float]) -> Non
             layer.reason = "no density is asked for it"
 
 
-def _by_budget(layers: Sequence[Candidate], budget: int, block: tuple[int, int]) -> None:
-    bi = block[1]
-    for layer in layers:
+def _block_within(layer: Candidate, choice: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the block in which a layer may have a little less than it is asked to have."""
+    # those with equal degrees are rounded up as well, which in blocks might exceed the budget
+    if len(choice) > 2 or choice["family"] in ("clash_free", "cyclic"):
+        return 1, 1
+    assert layer.asked is not None
+    return choose_block(layer.n_in, layer.n_out, layer.asked, at_most=True)
+
+
+def _by_budget(layers: Sequence[Candidate], budget: int, blocks: Sequence[tuple[int, int]]) -> None:
+    sides = [bi for _, bi in blocks]
+    for layer, bi in zip(layers, sides, strict=True):
         layer.asked = bi / layer.n_in
-    spent = sum(layer.n_out * bi for layer in layers)
+    spent = sum(layer.n_out * bi for layer, bi in zip(layers, sides, strict=True))
     if spent > budget:
         raise ValueError(
             f"a budget of {budget:,} weights is too small: {len(layers)} layers with one "
             f"block per row need {spent:,}; raise the budget, or skip layers"
         )
     # the layer that stays sparsest with one block more per row goes first
-    queue = [(2 * bi / layer.n_in, i, 2) for i, layer in enumerate(layers)]
+    queue = [
+        (2 * bi / layer.n_in, i, 2) for i, (layer, bi) in enumerate(zip(layers, sides, strict=True))
+    ]
     heapq.heapify(queue)
     while queue:
-        share, i, blocks = heapq.heappop(queue)
-        step = layers[i].n_out * bi
+        share, i, blocks_each = heapq.heappop(queue)
+        layer, bi = layers[i], sides[i]
+        step = layer.n_out * bi
         if share <= 1 and spent + step <= budget:
-            layers[i].asked = share
+            layer.asked = share
             spent += step
-            heapq.heappush(queue, ((blocks + 1) * bi / layers[i].n_in, i, blocks + 1))
+            heapq.heappush(queue, ((blocks_each + 1) * bi / layer.n_in, i, blocks_each + 1))

@@ -20,6 +20,7 @@ from dnc_sparse.backends import padded, reference
 from dnc_sparse.nn.base import RECORD, SparseModule
 from dnc_sparse.nn.state import decode_pattern
 from dnc_sparse.patterns import as_pattern, nearest
+from dnc_sparse.patterns.blocks import Auto, asked_block
 
 FanIn = Literal["sparse", "dense"]
 
@@ -30,7 +31,9 @@ class SparseLinear(SparseModule):
     Give one of `density` (rounded to the nearest that the shape allows, with a warning when that
     changes it by more than 10 %), `fan_in`, `fan_out` (both exact) or a `pattern`, which may also
     be a mask [n_out, n_in] or a sparse matrix of scipy or torch; `family`, `block`, `seed` and any
-    further `options` choose among patterns as in `patterns.nearest`.
+    further `options` choose among patterns as in `patterns.nearest`. The default block goes by
+    `patterns.choose_block`: edges come in blocks of 8x8 where both sides and the density allow it,
+    else 4x4, else 1x1; and 1x1 for a fan_in, a fan_out, a mask or further options.
     `init_fan_in` says which fan-in sets the initial weights' spread: the edges a neuron really has
     ("sparse", the default) or n_in, the rule of the pre-defined sparsity papers ("dense").
     With `relu` negative outputs become zero, as by an `nn.ReLU` after the layer, in the same pass.
@@ -53,7 +56,7 @@ class SparseLinear(SparseModule):
         *,
         fan_in: int | None = None,
         fan_out: int | None = None,
-        block: int | tuple[int, int] = 1,
+        block: int | tuple[int, int] | Auto = "auto",
         bias: bool = True,
         pattern: Any = None,
         family: str = "auto",
@@ -73,7 +76,7 @@ class SparseLinear(SparseModule):
                     f"a layer with pattern= takes no {', '.join(options)}, which would choose one; "
                     f"leave them out, or the pattern"
                 )
-            pattern = as_pattern(pattern, block)
+            pattern = as_pattern(pattern, asked_block(block) or 1)
         else:
             choice = {"family": family, "block": block, "seed": seed, **options}
             pattern = nearest(n_in, n_out, **degrees, **choice)
@@ -146,12 +149,11 @@ class SparseLinear(SparseModule):
         return self
 
     def extra_repr(self) -> str:
-        """Sizes, density, pattern family and what comes after the product, for `repr`."""
+        """Sizes, density, pattern family, block and what comes after the product, for `repr`."""
         pattern, (bo, bi) = self.pattern, self.pattern.block
-        block = "" if (bo, bi) == (1, 1) else f", block={bo}x{bi}"
         return (
             f"{pattern.n_in}, {pattern.n_out}, density={pattern.density:.4g}, "
-            f"fan_in={pattern.fan_in}, family={pattern.family}{block}, "
+            f"fan_in={pattern.fan_in}, family={pattern.family}, block={bo}x{bi}, "
             f"bias={self.bias is not None}{', relu=True' * self.relu}"
         )
 

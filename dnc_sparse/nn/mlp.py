@@ -14,7 +14,8 @@ from dnc_sparse.nn.arguments import (
     share,
 )
 from dnc_sparse.nn.linear import FanIn, SparseLinear
-from dnc_sparse.patterns import allocate, nearest
+from dnc_sparse.patterns import allocate_blocks, nearest
+from dnc_sparse.patterns.blocks import Auto
 from dnc_sparse.patterns.rng import Rng
 
 
@@ -29,7 +30,9 @@ class SparseMLP(nn.Module):
 
     A junction with every edge is an `nn.Linear`: dense arithmetic is faster there, and it is what
     the papers call fully connected. Every other junction is a `SparseLinear` whose pattern has its
-    own seed, drawn from `seed`. `family`, `block`, `init_fan_in` and `options` go to each of them.
+    own seed, drawn from `seed`. `family`, `block`, `init_fan_in` and `options` go to each of them;
+    by default each has the block that suits its sizes and its share of the density, as in
+    `SparseLinear`.
     `activation` makes the one module that all hidden layers use, `dropout` acts on its output.
     When it makes an `nn.ReLU`, sparse junctions apply that themselves (`SparseLinear(relu=True)`).
 
@@ -46,7 +49,7 @@ class SparseMLP(nn.Module):
         fan_out: Sequence[int] | None = None,
         fan_in: Sequence[int] | None = None,
         rule: str = "uniform",
-        block: int | tuple[int, int] = 1,
+        block: int | tuple[int, int] | Auto = "auto",
         family: str = "auto",
         activation: Callable[[], nn.Module] = nn.ReLU,
         dropout: float = 0.0,
@@ -66,28 +69,33 @@ class SparseMLP(nn.Module):
             got = " and ".join(asked) or "none"
             raise ValueError(f"give exactly one of density, fan_out and fan_in; got {got}")
         ((name, value),) = asked.items()
+        count = len(self.sizes) - 1
+        blocks: list[Any] = [block] * count
         if isinstance(value, (int, float)):
             exact = family in ("clash_free", "cyclic")
-            fan_ins = allocate(self.sizes, value, rule=rule, block=block, exact=exact)
-            name, value = "fan_in", fan_ins
-        count = len(self.sizes) - 1
+            # options are about single edges, as in `nearest`
+            each = 1 if block == "auto" and options else block
+            shared_out = allocate_blocks(self.sizes, value, rule=rule, block=each, exact=exact)
+            name, value = "fan_in", [fan_in for fan_in, _ in shared_out]
+            blocks = [size for _, size in shared_out]
         if len(value) != count:
             raise ValueError(
                 f"{len(self.sizes)} layers have {count} junctions but {name} has {len(value)} "
                 f"numbers: {tuple(value)}"
             )
-        shared = {"family": family, "block": block, **options}
+        shared = {"family": family, **options}
         seeds = junction_seeds(seed, count)
         made = activation_of(activation)
         # a subclass may do something else
         fused = [type(made) is nn.ReLU] * (count - 1) + [False]
         self.junctions = nn.ModuleList(
             _junction(
-                *(n_in, n_out, name, degree, {"seed": junction_seed, **shared}),
+                *(n_in, n_out, name, degree),
+                {"block": size, "seed": junction_seed, **shared},
                 {"init_fan_in": init_fan_in, "relu": relu},
             )
-            for n_in, n_out, degree, junction_seed, relu in zip(
-                self.sizes[:-1], self.sizes[1:], value, seeds, fused, strict=True
+            for n_in, n_out, degree, size, junction_seed, relu in zip(
+                self.sizes[:-1], self.sizes[1:], value, blocks, seeds, fused, strict=True
             )
         )
         self.activation = made

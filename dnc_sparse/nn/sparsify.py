@@ -23,7 +23,7 @@ from dnc_sparse.nn.optimizers import as_optimizers, watch
 from dnc_sparse.nn.report import Report, other_weights, remember
 from dnc_sparse.nn.wrapping import check_unwrapped
 from dnc_sparse.patterns import nearest
-from dnc_sparse.patterns.pattern import as_block
+from dnc_sparse.patterns.blocks import Auto, asked_block
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -35,7 +35,7 @@ def sparsify(
     budget: int | None = None,
     pattern: str | None = None,
     masks: Mapping[str, Any] | None = None,
-    block: int | tuple[int, int] = 1,
+    block: int | tuple[int, int] | Auto = "auto",
     skip: Skip = (),
     min_size: int = 1024,
     dense_above: float = 0.5,
@@ -63,7 +63,9 @@ def sparsify(
 
     `skip` names layers, or modules with all that is in them, by name or glob; or is a function of
     (name, layer). `family`, `seed` and `options` choose the patterns for a density or a budget;
-    each layer has a seed of its own.
+    each layer has a seed of its own. By default each has a block of its own too, 8x8 where its
+    sizes and density allow it, else 4x4, else 1x1 (see `SparseLinear`); for `pattern` and `masks`
+    it is 1x1.
 
     `keep_weights` copies the weights on the edges (the default for `pattern` and `masks`), with
     `rescale` times sqrt(n_in / fan_in), so that sums spread as before. Otherwise weights are drawn
@@ -91,7 +93,7 @@ def sparsify(
     wrapped, for an optimiser that holds weights to be replaced, and when the converted model fails
     on the example.
     """
-    block = _checked_block(block)
+    asked = _checked_block(block)
     _check_model(model)
     _check_choice(density=density, budget=budget, pattern=pattern, masks=masks)
     kept = pattern is not None or masks is not None
@@ -109,7 +111,8 @@ def sparsify(
     check_unwrapped(model, "sparsify")
 
     layers = candidates.find(model)
-    candidates.leave_unfit(model, layers, block, pruned=kept)
+    size = asked or (1, 1)
+    candidates.leave_unfit(model, layers, size, pruned=kept)
     candidates.leave_skipped(layers, skip)
     if masks is None:
         candidates.leave_small(layers, min_size)
@@ -118,11 +121,11 @@ def sparsify(
     if example is not None:
         _leave_read(model, layers, example)
     if masks is not None:
-        choose_masks(layers, masks, block)
+        choose_masks(layers, masks, size)
     elif pattern is not None:
-        choose_nonzero(layers, block, dense_above)
+        choose_nonzero(layers, size, dense_above)
     else:
-        choice = {"block": block, "family": family, **options}
+        choice = {"block": asked or "auto", "family": family, **options}
         _choose(layers, density, budget, seed, choice)
     others = other_weights(model, [layer.layer for layer in layers])
     replacements = [
@@ -167,9 +170,9 @@ def _check_model(model: object) -> None:
         )
 
 
-def _checked_block(block: int | tuple[int, int]) -> tuple[int, int]:
-    size = as_block(block)
-    if min(size) < 1:
+def _checked_block(block: int | tuple[int, int] | Auto) -> tuple[int, int] | None:
+    size = asked_block(block)
+    if size is not None and min(size) < 1:
         raise ValueError(f"block {size[0]}x{size[1]} must have sides of at least 1")
     return size
 
@@ -233,7 +236,7 @@ def _choose(
     choice: Mapping[str, Any],
 ) -> None:
     """Draw a pattern for each layer, or leave the layer when it would have every edge."""
-    densities.share_out(layers, density, budget, choice["block"])
+    blocks = densities.share_out(layers, density, budget, choice)
     chosen = [layer for layer in layers if layer.reason is None]
     for layer, layer_seed in zip(layers, junction_seeds(seed, len(layers)), strict=True):
         if layer.reason is not None:
@@ -242,7 +245,10 @@ def _choose(
         if layer.asked != 1:
             try:
                 layer.pattern = nearest(
-                    *(layer.n_in, layer.n_out), density=layer.asked, seed=layer_seed, **choice
+                    *(layer.n_in, layer.n_out),
+                    density=layer.asked,
+                    seed=layer_seed,
+                    **{**choice, "block": blocks.get(layer.names[0], choice["block"])},
                 )
             except ValueError as error:
                 raise ValueError(f"layer {layer.names[0]!r}: {error}") from error

@@ -132,13 +132,27 @@ def mismatch(pattern: Pattern, record: Tensor) -> str | None:
                 here = _Record(pattern.spec, pattern.digest)
                 return (
                     f"the weights belong to {saved} but this layer has {here}; "
-                    f"build the layer with the saved pattern (SparseLinear.from_state_dict does)"
+                    f"{_other_block(saved, pattern)}build the layer with the saved pattern "
+                    f"(SparseLinear.from_state_dict does)"
                 )
             if saved.spec != pattern.spec:
                 decode_pattern(torch.from_numpy(layer.copy()))
     except ValueError as error:
         return str(error)
     return None
+
+
+def _other_block(saved: _Record, pattern: Pattern) -> str:
+    """Say which block the saved weights have where it is another; nothing where it is the same."""
+    there, here = saved.spec.get("block"), list(pattern.block)
+    if not isinstance(there, list) or len(there) != 2 or there == here:
+        return ""
+    text = f"the saved blocks are {there[0]}x{there[1]}, those of this layer {here[0]}x{here[1]}: "
+    if there == [1, 1]:
+        # what every layer had that was built without the argument
+        return f"{text}give block=1, the default before 'auto', or "
+    side = there[0] if there[0] == there[1] else tuple(there)
+    return f"{text}give block={side}, or "
 
 
 def _encoded(pattern: Pattern) -> Bytes:

@@ -1,6 +1,6 @@
 """Patterns: which edges a junction has, and the families that draw them."""
 
-from dnc_sparse.patterns.allocation import allocate, overall_density
+from dnc_sparse.patterns.allocation import allocate, allocate_blocks, overall_density
 from dnc_sparse.patterns.banked import (
     AccessSchedule,
     CyclicRule,
@@ -10,6 +10,7 @@ from dnc_sparse.patterns.banked import (
     cyclic_rule,
     default_banks,
 )
+from dnc_sparse.patterns.blocks import choose_block
 from dnc_sparse.patterns.checks import Balance, Clash, balance, clashes, find_clashes
 from dnc_sparse.patterns.counting import count_access_patterns
 from dnc_sparse.patterns.edge_lists import as_pattern, from_edges, from_scipy
@@ -28,8 +29,10 @@ __all__ = [
     "Scatter",
     "access_schedule",
     "allocate",
+    "allocate_blocks",
     "as_pattern",
     "balance",
+    "choose_block",
     "clash_free",
     "clashes",
     "count_access_patterns",

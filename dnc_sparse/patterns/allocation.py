@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, floor, gcd
 
-from dnc_sparse.patterns.feasible import Block
-from dnc_sparse.patterns.sizes import as_block, check_sizes, real, whole
+from dnc_sparse.patterns.blocks import FARTHEST, AnyBlock, asked_block, choose_block
+from dnc_sparse.patterns.sizes import check_sizes, real, whole
 
 RULES = ("uniform", "erdos_renyi", "later_denser")
 # exact for 16 junctions, and for any number whose sums coincide; the nearest are kept beyond
@@ -32,6 +32,8 @@ class _Junction:
     n_in: int
     n_out: int
     unit: int
+    # whether its block was chosen for it, so that its density may not move far
+    near: bool = False
 
     @property
     def weight(self) -> int:
@@ -51,7 +53,7 @@ def allocate(
     sizes: Sequence[int],
     density: float,
     rule: str = "uniform",
-    block: Block = 1,
+    block: AnyBlock = 1,
     exact: bool = False,
 ) -> list[int]:
     """Return the fan_in of each junction of a network with these layer sizes.
@@ -59,13 +61,31 @@ def allocate(
     Each junction's share under the rule is rounded up or down so that the overall density is as
     near to the request as any such choice allows, and among equals the shares are followed best;
     `overall_density` tells what came out. With `exact` only a fan_in that allows equal fan_outs is
-    used (what clash_free needs). Raises ValueError for an unknown rule, fewer than two layers, and
+    used (what clash_free needs). With `block="auto"` junctions have the blocks that
+    `allocate_blocks` tells. Raises ValueError for an unknown rule, fewer than two layers, and
     a density above 1 or below one unit per junction; TypeError for one that is no number.
+    """
+    return [fan_in for fan_in, _ in allocate_blocks(sizes, density, rule, block, exact)]
+
+
+def allocate_blocks(
+    sizes: Sequence[int],
+    density: float,
+    rule: str = "uniform",
+    block: AnyBlock = "auto",
+    exact: bool = False,
+) -> list[tuple[int, tuple[int, int]]]:
+    """Return (fan_in, block) of each junction; raises as `allocate`, whose fan_ins these are.
+
+    With `block="auto"` each junction has the block of `choose_block` for its share of the density.
     """
     if rule not in RULES:
         raise ValueError(f"unknown allocation rule {rule!r}; choose one of {', '.join(RULES)}")
     density = real("density", density)
-    junctions = _junctions(sizes, block, exact)
+    pairs = _pairs(sizes)
+    asked = asked_block(block)
+    blocks = [asked or (1, 1)] * len(pairs)
+    junctions = _junctions(pairs, blocks, exact)
     total = sum(j.n_in * j.n_out for j in junctions)
     least = sum(j.weight for j in junctions)
     if not least <= density * total * (1 + 1e-9) <= total * (1 + 2e-9):
@@ -74,15 +94,18 @@ def allocate(
             f"{least / total:.4g}..1 (below that a junction would be empty)"
         )
     edges = density * total
-    if rule == "later_denser":
-        shares = _from_the_front(junctions, edges)
-    elif rule == "uniform":
-        shares = _proportional(junctions, [1.0] * len(junctions), edges)
-    else:
-        wishes = [(j.n_in + j.n_out) / (j.n_in * j.n_out) for j in junctions]
-        shares = _proportional(junctions, wishes, edges)
+    shares = _shares(rule, junctions, edges)
+    if asked is None:
+        wishes = [min(share / j.most, 1.0) for share, j in zip(shares, junctions, strict=True)]
+        family = "clash_free" if exact else "auto"
+        blocks = [
+            choose_block(*pair, wish, family) for pair, wish in zip(pairs, wishes, strict=True)
+        ]
+        junctions = _junctions(pairs, blocks, exact, chosen=True)
+        shares = [wish * j.most for wish, j in zip(wishes, junctions, strict=True)]
     units = _whole(junctions, shares, edges)
-    return [count * j.unit for count, j in zip(units, junctions, strict=True)]
+    fan_ins = (count * j.unit for count, j in zip(units, junctions, strict=True))
+    return list(zip(fan_ins, blocks, strict=True))
 
 
 def overall_density(sizes: Sequence[int], fan_ins: Sequence[int]) -> float:
@@ -92,17 +115,36 @@ def overall_density(sizes: Sequence[int], fan_ins: Sequence[int]) -> float:
     return edges / sum(n_in * n_out for n_in, n_out in pairs)
 
 
-def _junctions(sizes: Sequence[int], block: Block, exact: bool) -> list[_Junction]:
+def _pairs(sizes: Sequence[int]) -> list[tuple[int, int]]:
     if len(sizes) < 2:
         raise ValueError(f"a network needs at least 2 layers, got sizes {list(sizes)}")
-    size = as_block(block)
+    return list(pairwise(whole("layer size", n) for n in sizes))
+
+
+def _junctions(
+    pairs: Sequence[tuple[int, int]],
+    blocks: Sequence[tuple[int, int]],
+    exact: bool,
+    chosen: bool = False,
+) -> list[_Junction]:
     junctions = []
-    for n_in, n_out in pairwise(whole("layer size", n) for n in sizes):
+    for (n_in, n_out), size in zip(pairs, blocks, strict=True):
         check_sizes(n_in, n_out, size)
         columns = n_in // size[1]
         step = columns // gcd(columns, n_out // size[0]) if exact else 1
-        junctions.append(_Junction(n_in, n_out, step * size[1]))
+        near = chosen and size != (1, 1)
+        junctions.append(_Junction(n_in, n_out, step * size[1], near))
     return junctions
+
+
+def _shares(rule: str, junctions: list[_Junction], edges: float) -> list[float]:
+    """Return the units that a rule gives each junction."""
+    if rule == "later_denser":
+        return _from_the_front(junctions, edges)
+    if rule == "uniform":
+        return _proportional(junctions, [1.0] * len(junctions), edges)
+    wishes = [(j.n_in + j.n_out) / (j.n_in * j.n_out) for j in junctions]
+    return _proportional(junctions, wishes, edges)
 
 
 def _proportional(junctions: list[_Junction], wishes: list[float], edges: float) -> list[float]:
@@ -138,7 +180,15 @@ def _whole(junctions: list[_Junction], shares: list[float], edges: float) -> tup
     for j, share in zip(junctions, shares, strict=True):
         grown: dict[int, tuple[float, tuple[int, ...]]] = {}
         # a share that was meant whole must not move by rounding
-        for count in sorted({floor(share + 1e-9), ceil(share - 1e-9)}):
+        counts = {floor(share + 1e-9), ceil(share - 1e-9)}
+        if j.near:
+            nearest = min(counts, key=lambda n: abs(n - share))
+            counts = {
+                n
+                for n in counts
+                if n == nearest or (abs(n - share) <= FARTHEST * share and n < j.most)
+            }
+        for count in sorted(counts):
             for made, (cost, chosen) in states.items():
                 state = (cost + (count / share - 1) ** 2, (*chosen, count))
                 key = made + count * j.weight

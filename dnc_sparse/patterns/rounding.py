@@ -8,16 +8,16 @@ from difflib import get_close_matches
 from typing import Any
 
 from dnc_sparse.patterns.banked import clash_free, cyclic
+from dnc_sparse.patterns.blocks import AnyBlock, asked_block, choose_block
 from dnc_sparse.patterns.families import random, regular
 from dnc_sparse.patterns.feasible import (
-    Block,
     exact_slots,
     nearest_slots,
     slot_step,
     slots_around,
 )
 from dnc_sparse.patterns.pattern import Pattern
-from dnc_sparse.patterns.sizes import as_block, check_drawable, check_sizes, real
+from dnc_sparse.patterns.sizes import check_drawable, check_sizes, real
 
 FAMILIES = ("auto", "clash_free", "cyclic", "regular", "random")
 OPTIONS: dict[str, tuple[str, ...]] = {
@@ -37,7 +37,7 @@ def nearest(
     fan_in: int | None = None,
     fan_out: int | None = None,
     family: str = "auto",
-    block: Block = 1,
+    block: AnyBlock = 1,
     seed: int = 0,
     **options: Any,
 ) -> Pattern:
@@ -46,22 +46,27 @@ def nearest(
     `family` is "clash_free", "cyclic", "regular", "random", or "auto": clash_free where that fan_in
     allows equal fan_outs, regular otherwise. `options` (banks, kind, dither, bank_map) go to it.
     A density is rounded to the nearest whole fan_in that the family can have, at least one block;
-    a change by more than a tenth of the request is a UserWarning.
+    a change by more than a tenth of the request is a UserWarning. With `block="auto"` a density
+    gets the block of `choose_block`; degrees, which are met exactly, and patterns with `options`,
+    which are those of the hardware, get 1x1.
 
-    Raises ValueError for an unknown family, a density outside 0..1, degrees that are infeasible,
-    options without banks to apply to, and more edges than can be numbered; TypeError for an option
-    that no family has, and for what is no number.
+    Raises ValueError for an unknown family or block, a density outside 0..1, degrees that are
+    infeasible, options without banks to apply to, and more edges than can be numbered; TypeError
+    for an option that no family has, and for what is no number.
     """
     if family not in FAMILIES:
         raise ValueError(f"unknown pattern family {family!r}; choose one of {', '.join(FAMILIES)}")
     _refuse_unknown(family, options)
-    size = as_block(block)
+    asked = asked_block(block)
+    size = asked or (1, 1)
     check_sizes(n_in, n_out, size)
     wishes = {"fan_in": fan_in, "fan_out": fan_out}
     if density is not None and fan_in is None and fan_out is None:
         density = real("density", density)
         if not 0 < density <= 1:
             raise ValueError(f"density must be above 0 and at most 1, got {density:g}")
+        if asked is None and not options:
+            size = choose_block(n_in, n_out, density, family)
         if family == "random":
             _refuse_options(family, options)
             return random(n_in, n_out, density=density, block=size, seed=seed)

@@ -19,6 +19,7 @@ from torch import nn
 
 from dnc_sparse.nn import SparseLinear, he_normal_
 from dnc_sparse.nn.mlp import junction_seeds
+from dnc_sparse.patterns.blocks import FARTHEST, SIDES, Auto, allows
 from dnc_sparse.patterns.feasible import nearest_slots, slot_step
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -112,14 +113,43 @@ def nearest_junction(
     n_out: int,
     density: float,
     limits: tuple[float, float],
-    side: int = 1,
+    side: int | Auto = 1,
     family: str = "auto",
 ) -> Junction:
     """Return the junction of the density nearest to the one asked for that its sizes allow.
 
     The nearest within the limits (lowest, highest), and where there is none the smallest above
-    them. Blocks have sides of `side`, or of its greatest common divisor with n_out and n_in.
+    them. Blocks have sides of `side`, or of its greatest common divisor with n_out and n_in; with
+    "auto" the largest that `dnc_sparse.patterns.choose_block` allows without leaving the limits.
     """
+    if side != "auto":
+        return _in_blocks(n_in, n_out, density, limits, side, family)
+    low, high = limits
+    wish = min(max(density, low), high)
+    for size in SIDES:
+        if allows(n_in, n_out, wish, size, family):
+            junction = _in_blocks(n_in, n_out, wish, limits, size, family)
+            # within the limits it may be rounded the other way, and farther
+            near = abs(junction.density - wish) <= FARTHEST * wish
+            if near and low - 1e-9 <= junction.density <= high + 1e-9:
+                break
+    else:
+        junction = _in_blocks(n_in, n_out, wish, limits, 1, family)
+    if junction.density == wish or not low <= junction.density <= high:
+        return junction
+    # the density that it has may allow a larger block; of that one in turn the same comes out
+    return nearest_junction(n_in, n_out, junction.density, limits, side, family)
+
+
+def _in_blocks(
+    n_in: int,
+    n_out: int,
+    density: float,
+    limits: tuple[float, float],
+    side: int,
+    family: str,
+) -> Junction:
+    """Return the nearest junction in blocks of one side."""
     block = bo, bi = gcd(n_out, side), gcd(n_in, side)
     rows, columns = n_out // bo, n_in // bi
     if family == "random":

@@ -6,17 +6,21 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from search.found import SEARCH
 from search.small_search import call, command, program
 
 from dnc_search.assembly import weights_of
+from dnc_search.cli.run import space_of
 from dnc_search.cli.task import tell_task
 from dnc_search.ledger import Ledger, sqlite_url
+from dnc_search.spaces import SparseMlp, space_record
 from dnc_sparse.data import DataSet, Split
 
 
@@ -218,6 +222,31 @@ def test_missing_data_and_ledgers_are_named(
     assert "say where the search is: --out" in capsys.readouterr().err
     assert call("worker", "--storage", sqlite_url(tmp_path), "--name", "b") == 2
     assert "holds no search named 'b'; there: none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("before", "texts", "blocks"),
+    [
+        # the default of searches before "auto"
+        (SparseMlp(blocks=(1,)), [], (1,)),
+        (SparseMlp(blocks=(1,)), ["blocks=auto"], ("auto",)),
+        (SparseMlp(blocks=(1,)), ["nodes=8,32"], (1,)),
+        (SparseMlp(), [], ("auto",)),
+        (SparseMlp(blocks=(4,)), [], ("auto",)),
+        (None, [], ("auto",)),
+    ],
+)
+def test_a_search_goes_on_with_the_blocks_it_began_with(
+    before: SparseMlp | None, texts: list[str], blocks: tuple[object, ...], tmp_path: Path
+) -> None:
+    url = sqlite_url(tmp_path)
+    if before is not None:
+        with Ledger(url, "toy") as ledger:
+            ledger.define(replace(SEARCH, space=space_record(before)))
+    space = space_of("sparse-mlp", texts, url, "toy")
+    assert isinstance(space, SparseMlp)
+    assert space.blocks == blocks
+    assert space.nodes == ((8, 32) if "nodes=8,32" in texts else (16, 1024))
 
 
 def test_ctrl_c_stops_all_workers_and_the_same_command_goes_on(

@@ -38,6 +38,16 @@ def test_clocks_are_edges_over_lanes(example: dict[str, Any]) -> None:
     assert clocks == 7840 / 56 + 2
 
 
+@pytest.mark.parametrize("block", [4, 8])
+def test_blocks_are_counted_edge_by_edge(example: dict[str, Any], block: int) -> None:
+    network = SparseMLP((64, 32), 0.5, block=block)
+    single = SparseMLP((64, 32), 0.5, block=1)
+    clocks = [example["clocks_per_input"]({}, Shape(64, 32), net) for net in (network, single)]
+    # 1,024 edges on 64 lanes at the best, and 2 clocks flush
+    assert min(clocks) >= 1024 / 64 + 2
+    assert clocks[0] == pytest.approx(clocks[1], rel=1)
+
+
 def test_the_lanes_fit_the_device(example: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[Machine] = []
     build = Machine.from_patterns

@@ -18,6 +18,7 @@ from dnc_search.spaces import (
     Cnn,
     Mlp,
     SparseMlp,
+    earlier_defaults,
     space_from,
     space_from_record,
     space_from_texts,
@@ -299,7 +300,35 @@ def test_one_other_choice_is_as_far_as_any() -> None:
     assert gram([family], names, names).tolist() == [[1, far, far], [far, 1, far], [far, far, 1]]
 
 
+def test_a_space_recorded_before_blocks_had_a_default_has_single_edges() -> None:
+    record = space_record(SparseMlp(blocks=(1,)))
+    assert record["options"]["blocks"] == [1]
+    assert space_from_record(record) == SparseMlp(blocks=(1,))
+    del record["options"]["blocks"]
+    assert space_from_record(record) == SparseMlp(blocks=(1,))
+    assert space_from_record({"name": "sparse-mlp", "options": {}}) == SparseMlp(blocks=(1,))
+    assert space_from("sparse-mlp") == SparseMlp(blocks=("auto",))
+
+
+@pytest.mark.parametrize(
+    ("before", "kept"),
+    [
+        (SparseMlp(blocks=(1,)), {"blocks": [1]}),
+        (SparseMlp(), {}),
+        (SparseMlp(blocks=(4, 1)), {}),
+        (Mlp(), {}),
+    ],
+)
+def test_a_search_goes_on_with_the_defaults_it_began_with(
+    before: SparseMlp | Mlp, kept: dict[str, object]
+) -> None:
+    assert earlier_defaults("sparse-mlp", space_record(before)) == kept
+    assert earlier_defaults("mlp", space_record(before)) == {}
+
+
 def test_options_of_a_command_line() -> None:
+    assert space_from_texts("sparse-mlp", ["blocks=auto,8"]) == SparseMlp(blocks=("auto", 8))
+    assert space_from_texts("sparse-mlp", ["blocks=4"]) == SparseMlp(blocks=(4,))
     texts = ["nodes=16, 512", "density=1/64,1", "families=auto,random", "batch_log=false"]
     assert space_from_texts("sparse-mlp", texts) == SparseMlp(
         nodes=(16, 512), density=(1 / 64, 1.0), families=("auto", "random"), batch_log=False
@@ -324,3 +353,11 @@ def test_options_of_a_command_line() -> None:
 def test_wrong_options_of_a_command_line(texts: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         space_from_texts("mlp", texts)
+
+
+@pytest.mark.parametrize("value", ["big", "2.5"])
+def test_blocks_are_whole_numbers_or_auto(value: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"^option blocks must be a whole number or auto, got '{value}'$"
+    ):
+        space_from_texts("sparse-mlp", [f"blocks=1,{value}"])

@@ -140,6 +140,54 @@ def test_sparse_junctions_are_built_as_they_are_counted() -> None:
     assert space.summary(config, MNIST) == "784 -(0.102)- 128 -(0.5)- 64-10, relu, dropout 0"
 
 
+def test_each_junction_has_the_block_that_suits_it() -> None:
+    space = SparseMlp()
+    config = space.complete({**SPARSE, "nodes_1": 120, "density_1": 0.1, "block": "auto"}, MNIST)
+    # of 196 blocks of 4 into the first layer 20, of 15 of 8 into the second 7.5
+    assert (config["density_1"], config["density_2"]) == (20 / 196, 0.5)
+    first, second, last = (j.block for j in space.junctions(config, MNIST))
+    assert (first, second, last) == ((4, 4), (4, 4), (1, 1))
+    assert space.build(config, MNIST, seed=0)[0].pattern.block == (4, 4)  # type: ignore[index, union-attr]
+    assert space.complete(config, MNIST) == config
+    assert config["block"] == "auto"
+
+
+def test_numbers_go_before_auto_where_both_are_the_same_network() -> None:
+    space = SparseMlp(blocks=("auto", 8, 1))
+    sizes = {"hidden_layers": 1, "nodes_1": 64, "output_density": 1.0}
+    for density, block in ((0.25, 8), (1 / 784, 1)):
+        config = {**sizes, "density_1": density, "block": "auto"}
+        assert space.complete(config, MNIST)["block"] == block
+
+
+def test_widths_of_automatic_blocks_are_multiples_from_where_blocks_fit() -> None:
+    stage = stages(SparseMlp(nodes=(13, 130), hidden_layers=(1, 1)))["architecture"]
+    assert isinstance(stage, Bayesian)
+    points = (stage.values([0.5, 0.5, 0.5, 0.5, u / 200, 0.5]) for u in range(201))
+    drawn = {int(point["nodes_1"]) for point in points}
+    assert {13, 17, 31, 32, 36, 60, 64, 72, 128} <= drawn
+    assert {n % 8 for n in drawn if n >= 64} == {0}
+    assert {n % 4 for n in drawn if n >= 32} == {0}
+    # no multiple of 8 lies in the range, and one of 4
+    assert SparseMlp(nodes=(65, 71), hidden_layers=(1, 1)).largest(MNIST)["nodes_1"] == 68
+
+
+@pytest.mark.parametrize("family", ["auto", "regular", "clash_free", "cyclic", "random"])
+@pytest.mark.parametrize("wish", [0.001, 0.07, 0.107, 0.26, 0.5, 0.9, 1.0])
+def test_automatic_blocks_keep_the_limits_and_come_out_again(family: str, wish: float) -> None:
+    for sizes in ((784, 64), (96, 96), (128, 512), (60, 36), (30, 7)):
+        single = nearest_junction(*sizes, wish, (0.05, 0.95), 1, family)
+        found = nearest_junction(*sizes, wish, (0.05, 0.95), "auto", family)
+        assert nearest_junction(*sizes, found.density, (0.05, 0.95), "auto", family) == found
+        if found.block == (1, 1):
+            assert found == single
+        else:
+            assert 0.05 <= found.density <= 0.95
+            # twice, as the density that it has may allow a larger block
+            assert abs(found.density - min(max(wish, 0.05), 0.95)) <= 0.11 * wish
+            assert found.build(0).n_edges == found.n_edges
+
+
 def test_a_block_that_changes_nothing_is_not_another_network() -> None:
     space = SparseMlp(blocks=(4, 1), families=("auto", "regular"))
     dense = {"hidden_layers": 1, "nodes_1": 32, "density_1": 1.0, "output_density": 1.0}
@@ -204,6 +252,7 @@ def test_a_range_without_feasible_density_gives_the_smallest_above() -> None:
         ({"output_density": (0.5, 1.5)}, r"^output_density must run .* got 0\.5\.\.1\.5"),
         ({"nodes": (17, 31), "blocks": (1, 16)}, r"^no multiple of block 16 is .* in 17\.\.31"),
         ({"blocks": (0,)}, r"^no multiple of block 0 "),
+        ({"blocks": ("auto", "auto")}, r"^block has a value twice: "),
         ({"blocks": ()}, r"^block has no values to choose from"),
         ({"families": ("auto", "auto")}, r"^family has a value twice"),
         (

@@ -159,13 +159,16 @@ def test_lists_and_blocks() -> None:
     assert options.numbers("0.5", "--density", float) == (0.5,)
     assert options.block("4") == (4, 4)
     assert options.block("4x2") == (4, 2)
+    assert options.block("auto") == "auto"
     assert options.pairs(["features=2000", "form=code"]) == {"features": 2000, "form": "code"}
     with pytest.raises(
         ValueError, match=r"^--layers takes numbers with commas between, such as 80"
     ):
         options.numbers("800;100", "--layers", int)
-    with pytest.raises(ValueError, match=r"^--block takes one number or outputs x inputs, such as"):
-        options.block("4*4")
+    message = r"^--block takes auto, one number or outputs x inputs, such as 4x2; got '{}'$"
+    for text in ("4*4", "Auto", "8xauto"):
+        with pytest.raises(ValueError, match=message.format(re.escape(text))):
+            options.block(text)
     with pytest.raises(
         ValueError, match=r"^--data-option takes NAME=VALUE, such as features=2000;"
     ):
@@ -181,7 +184,7 @@ def test_train_reports_seeds_and_writes_json(
     path = tmp_path / "run.json"
     assert train(data, "--density", "0.5", "--seeds", "2", "--json", str(path)) == 0
     shown = capsys.readouterr().out
-    assert "network 16-12-4: 120 edges of 240 (50 %), 136 parameters" in shown
+    assert "network 16-12-4: 120 edges of 240 (50 %), 136 parameters, blocks 1x1, 1x1" in shown
     assert re.search(r"2 seeds: test accuracy [\d.]+ ± [\d.]+ % \(mean, 95 % interval\)", shown)
     record = json.loads(path.read_text())
     assert record["network"] == {"edges": 120, "parameters": 136, "density": 0.5}
@@ -192,6 +195,21 @@ def test_train_reports_seeds_and_writes_json(
     # again: the same figures
     assert train(data, "--density", "0.5", "--seeds", "2", "--json", str(path)) == 0
     assert json.loads(path.read_text())["test_accuracy"] == record["test_accuracy"]
+
+
+def test_train_has_the_blocks_that_suit_the_sizes(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run.json"
+    wide = ("--layers", "64,64,44,4", "--density", "0.5", "--json", str(path))
+    for more, blocks, block in (
+        ((), "8x8, 4x4, 1x1", "auto"),
+        (("--block", "1"), "1x1, 1x1, 1x1", [1, 1]),
+        (("--banks", "4"), "1x1, 1x1, 1x1", [1, 1]),
+    ):
+        assert train(data, *wide, *more) == 0
+        assert f"parameters, blocks {blocks}\n" in capsys.readouterr().out
+        assert json.loads(path.read_text())["version"]["block"] == block
 
 
 def test_train_is_dense_by_default(data: str, capsys: pytest.CaptureFixture[str]) -> None:

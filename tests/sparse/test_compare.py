@@ -9,6 +9,7 @@ import shutil
 import signal
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,6 +60,31 @@ def test_version_names() -> None:
     assert DENSE.name == "dense"
     assert SPARSE.name == "regular fan_out (4,4)"
     assert Version((8, 8), 0.25, block=(4, 2)).name == "auto block 4x2 density 0.25"
+    assert Version((8, 8), 0.25, block=(1, 1)).name == "auto density 0.25"
+    assert Version((8, 8), 0.25).name == "auto block auto density 0.25"
+    assert Version((8, 8), 0.25, options={"banks": 4}).name == "auto density 0.25"
+
+
+def test_version_refuses_an_unknown_block() -> None:
+    for block in ("8", "big"):
+        with pytest.raises(ValueError, match=rf"^unknown block '{block}'; give 'auto', one "):
+            Version((4, 4), 0.5, block=block)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "choice", [{}, {"fan_out": (4, 4)}, {"density": 0.5, "options": {"banks": 4}}]
+)
+def test_versions_without_a_choice_of_blocks_are_those_of_earlier_ledgers(
+    choice: dict[str, Any],
+) -> None:
+    version = Version((12, 16, 4), **choice)
+    single = replace(version, block=(1, 1))
+    assert version.record() == single.record()
+    assert version.record()["block"] == (1, 1)
+    assert run_key({}, version, 0, 1) == run_key({}, single, 0, 1)
+    chosen = Version((12, 16, 4), 0.5)
+    assert chosen.record()["block"] == "auto"
+    assert run_key({}, chosen, 0, 1) != run_key({}, replace(chosen, block=(1, 1)), 0, 1)
 
 
 def test_version_takes_one_degree() -> None:

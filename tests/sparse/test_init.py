@@ -113,7 +113,7 @@ def test_a_model_is_drawn_as_a_whole_and_by_its_generator() -> None:
 
 
 def test_refuses_what_has_no_edges() -> None:
-    layer = SparseLinear(64, 64, 0.25)
+    layer = SparseLinear(64, 64, 0.25, block=1)
     text = r"^dnc_sparse.init takes a layer or a model, got a tensor of shape \[64, 16, 1, 1\], .* "
     with pytest.raises(TypeError, match=text + "write the layer instead of layer.weight$"):
         init.kaiming_normal_(layer.weight)  # type: ignore[type-var]

@@ -46,7 +46,7 @@ def test_describes_itself() -> None:
     assert (layer.density, layer.n_edges, layer.bias) == (0.25, 32, None)
     text = "16, 8, density=0.25, fan_in=4, family=clash_free, block=2x2, bias=False"
     assert layer.extra_repr() == text
-    assert "family=clash_free, bias=True" in repr(SparseLinear(16, 8, 0.5))
+    assert "family=clash_free, block=1x1, bias=True" in repr(SparseLinear(16, 8, 0.5))
 
 
 @pytest.mark.parametrize("shape", [(7, 16), (2, 3, 16), (16,)])

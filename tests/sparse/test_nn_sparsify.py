@@ -60,7 +60,7 @@ def test_report_is_an_aligned_table() -> None:
     report = conversion_report(sparsify(model, 0.25))
     assert str(report).splitlines() == [
         "layer  inputs -> outputs  asked  density  weights  what was done",
-        "0      64 -> 32            0.25     0.25      512  clash_free, fan_in 16, fan_out 8",
+        "0      64 -> 32            0.25     0.25      512  clash_free 1x1, fan_in 16, fan_out 8",
         "1      32 -> 4                -        1      128  "
         "left dense: 128 weights, fewer than min_size=1,024",
         "total                             0.2941      640  1 of 2 layers replaced",
@@ -184,7 +184,7 @@ def test_second_call_leaves_sparse_layers_alone() -> None:
     text = "^sparsify replaced no layer: 'body.0' sparse already.*; layers that are sparse keep th"
     with pytest.warns(UserWarning, match=text):
         report = conversion_report(sparsify(model, 0.5))
-    assert notes(report)["head"] == "sparse already: clash_free, fan_in 16, fan_out 8"
+    assert notes(report)["head"] == "sparse already: clash_free 1x1, fan_in 16, fan_out 8"
     assert report.replaced == ()
     assert report.weights_before == report.weights_after == 3 * 512
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())

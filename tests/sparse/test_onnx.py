@@ -79,7 +79,7 @@ def test_blocks_and_dimensions(block: Any, shape: tuple[int, ...], tmp_path: Pat
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("relu", [True, False])
 def test_bias_and_relu(bias: bool, relu: bool, tmp_path: Path) -> None:
-    model = nn.Sequential(SparseLinear(64, 48, 0.25, bias=bias, relu=relu))
+    model = nn.Sequential(SparseLinear(64, 48, 0.25, block=1, bias=bias, relu=relu))
     assert_equals(model, torch.randn(2, 64), saved(model, torch.randn(2, 64), tmp_path))
 
 
@@ -118,14 +118,14 @@ def test_dtypes(dtype: torch.dtype, tolerance: float, tmp_path: Path) -> None:
 
 def test_bfloat16_is_written(tmp_path: Path) -> None:
     # onnxruntime has no bfloat16 product on the CPU
-    model = nn.Sequential(SparseLinear(64, 64, 0.25, dtype=torch.bfloat16))
+    model = nn.Sequential(SparseLinear(64, 64, 0.25, block=1, dtype=torch.bfloat16))
     file = saved(model, torch.randn(3, 64, dtype=torch.bfloat16), tmp_path)
     onnx.checker.check_model(onnx.load(file))
 
 
 @pytest.mark.parametrize(("version", "optimize"), [(18, True), (21, False)])
 def test_opset_versions(version: int, optimize: bool, tmp_path: Path) -> None:
-    model = nn.Sequential(SparseLinear(128, 64, 0.25), SparseLinear(64, 32, 0.25, block=8))
+    model = nn.Sequential(SparseLinear(128, 64, 0.25, block=1), SparseLinear(64, 32, 0.25, block=8))
     x = torch.randn(3, 128)
     assert_equals(model, x, saved(model, x, tmp_path, opset_version=version, optimize=optimize))
 
@@ -159,7 +159,9 @@ def test_files_stay_small(block: int, width: int, optimize: bool, tmp_path: Path
 
 
 def test_dense_files_on_request(tmp_path: Path) -> None:
-    model = nn.Sequential(SparseLinear(256, 256, 1 / 8), SparseLinear(256, 128, 1 / 8, block=8))
+    model = nn.Sequential(
+        SparseLinear(256, 256, 1 / 8, block=1), SparseLinear(256, 128, 1 / 8, block=8)
+    )
     x = torch.randn(3, 256)
     file = saved(model, x, tmp_path, dense=True)
     assert_equals(model, x, file)

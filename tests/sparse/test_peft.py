@@ -24,7 +24,7 @@ class Net(nn.Module):
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.first = SparseLinear(64, 48, 0.25, seed=seed)
+        self.first = SparseLinear(64, 48, 0.25, block=1, seed=seed)
         self.second = SparseLinear(48, 32, 0.25, seed=seed, block=4)
         self.last = nn.Linear(32, 3)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -16,11 +17,17 @@ from dnc_search.cli.status import Summary, best_table, headline
 from dnc_search.cli.task import tell_task
 from dnc_search.definition import Search, digest_of
 from dnc_search.evaluation import Settings, check_device, shape_of
-from dnc_search.ledger import Ledger
+from dnc_search.ledger import Ledger, LedgerError
 from dnc_search.measures import check_own
 from dnc_search.overview import overview
 from dnc_search.space import Shape, Space
-from dnc_search.spaces import check_space, space_from_texts, space_record
+from dnc_search.spaces import (
+    check_space,
+    earlier_defaults,
+    space_from,
+    space_from_texts,
+    space_record,
+)
 from dnc_search.stages import Course
 from dnc_sparse.cli import options as sparse_options
 from dnc_sparse.cli import outputs
@@ -112,7 +119,8 @@ def run(
     shares = options.shares(penalty)
     url = options.storage_url(storage, out)
     path = options.data_path(data)
-    chosen = space_from_texts(space, space_option or ())
+    search_name = options.search_name(name, out)
+    chosen = space_of(space, space_option or (), url, search_name)
     settings = Settings(
         epochs=epochs,
         schedule=schedule,  # type: ignore[arg-type]
@@ -121,7 +129,7 @@ def run(
         latency_batch=latency_batch,
     )
     search = Search(
-        name=options.search_name(name, out),
+        name=search_name,
         data=path,
         data_options=sparse_options.pairs(data_option),
         data_digest=digest_of(path),
@@ -149,6 +157,24 @@ def run(
         crew = Crew(ledger, out=out, data_dir=data_dir, jobs=jobs, threads=threads)
         follow(ledger, course, crew, lambda config: chosen.summary(config, shape), quiet=quiet)
     sparse_options.console().print(f"ledger and weights are in {out}", highlight=False)
+
+
+def space_of(name: str, texts: Sequence[str], url: str, search_name: str) -> Space:
+    """Return the space of the options; what they leave open is as it was when the search began."""
+    asked = space_from_texts(name, texts)
+    try:
+        with Ledger(url, search_name, read_only=True) as ledger:
+            before = ledger.definition()
+    except LedgerError:
+        # there is none yet; what else is wrong with it shows when it is opened
+        return asked
+    if before is None:
+        return asked
+    told = {text.partition("=")[0] for text in texts}
+    kept = earlier_defaults(name, before.space)
+    options = {option: value for option, value in kept.items() if option not in told}
+    record = space_record(asked)
+    return space_from(name, {**record["options"], **options}) if options else asked
 
 
 def checked(search: Search, space: Space, shape: Shape) -> Course:

@@ -22,6 +22,7 @@ __all__ = [
     "Mlp",
     "SparseMlp",
     "check_space",
+    "earlier_defaults",
     "space_from",
     "space_from_record",
     "space_from_texts",
@@ -29,6 +30,9 @@ __all__ = [
 ]
 
 SPACES: dict[str, type[Space]] = {"mlp": Mlp, "sparse-mlp": SparseMlp, "cnn": Cnn}
+
+# what options were before they existed, or before their default changed
+EARLIER: dict[str, dict[str, Any]] = {"sparse-mlp": {"blocks": [1]}}
 
 
 def space_from(name: str, options: Mapping[str, Any] | None = None) -> Space:
@@ -72,6 +76,19 @@ def space_record(space: Space) -> dict[str, Any]:
     return {"name": name, "options": options, "sha256": digest}
 
 
+def earlier_defaults(name: str, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of a space that a record `before` has from another default than today's.
+
+    A search that goes on keeps them, unless it is told another value.
+    """
+    options = before["options"]
+    return {
+        option: value
+        for option, value in EARLIER.get(name, {}).items()
+        if before["name"] == name and options.get(option, value) == value
+    }
+
+
 def space_from_record(record: Mapping[str, Any], file: Path | None = None) -> Space:
     """Rebuild the space of a record; `file` is the user's file where it lies elsewhere here.
 
@@ -88,7 +105,7 @@ def space_from_record(record: Mapping[str, Any], file: Path | None = None) -> Sp
                 f"{found[:12]} instead of {record['sha256'][:12]}); restore it, or begin another "
                 f"search"
             )
-    return space_from(name, record["options"])
+    return space_from(name, {**EARLIER.get(name, {}), **record["options"]})
 
 
 def _class_of(name: str) -> type[Space]:

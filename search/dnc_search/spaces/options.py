@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from fractions import Fraction
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 def checked_options(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,6 +53,9 @@ def _read(text: str, hint: Any) -> Any:
         return [_read(part.strip(), get_args(hint)[0]) for part in text.split(",") if part.strip()]
     if hint is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
+    if get_origin(hint) is UnionType or get_origin(hint) is Union:
+        read = (_read(text, kind) for kind in get_args(hint))
+        return next((value for value in read if value != text), text)
     if hint in (int, float):
         try:
             return int(text) if hint is int else float(Fraction(text))
@@ -66,6 +71,10 @@ def _fitted(name: str, value: Any, hint: Any) -> Any:
         wanted = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
         if len(wanted) == len(value):
             return tuple(_fitted(name, v, h) for v, h in zip(value, wanted, strict=True))
+    elif origin in (UnionType, Union):
+        for kind in inner:
+            with suppress(ValueError):
+                return _fitted(name, value, kind)
     elif origin is Literal:
         if value in inner:
             return value
@@ -82,9 +91,12 @@ def _fitted(name: str, value: Any, hint: Any) -> Any:
 def _described(hint: Any) -> str:
     words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
     if get_origin(hint) is Literal:
-        return f"one of {', '.join(map(str, get_args(hint)))}"
+        values = ", ".join(map(str, get_args(hint)))
+        return values if len(get_args(hint)) == 1 else f"one of {values}"
+    if get_origin(hint) in (UnionType, Union):
+        return " or ".join(map(_described, get_args(hint)))
     if get_origin(hint) is tuple:
         first, *others = get_args(hint)
         count = "" if Ellipsis in others else f" of {1 + len(others)}"
-        return f"a list{count}, each {words.get(first, first)}"
+        return f"a list{count}, each {_described(first)}"
     return words[hint]

@@ -18,6 +18,7 @@ from dnc_search.parameters import Choice, Config, Integer, Real, Value
 from dnc_search.space import Bayesian, Shape
 from dnc_search.spaces.components import choice, layers, number, numbered
 from dnc_search.spaces.mlp import MlpSpace
+from dnc_sparse.patterns.blocks import SIDES, Auto
 from dnc_sparse.patterns.rounding import FAMILIES
 
 
@@ -29,9 +30,9 @@ class SparseMlp(MlpSpace):
     whose few neurons need more of their inputs. Densities are rounded to what the sizes allow;
     where a range holds none, the smallest above it is taken. `blocks` are sides of the dense tiles
     that edges come in: widths become multiples of it, and along inputs and outputs that it does not
-    divide the tile is as long as their greatest common divisor. `families` are those of
-    `dnc_sparse.patterns.nearest`. Larger blocks train faster and cost some accuracy, so they are
-    worth adding where time is penalised.
+    divide the tile is as long as their greatest common divisor. "auto" is the side that suits each
+    junction, see `dnc_sparse.patterns.choose_block`; widths become multiples of 8 from 64 on, of 4
+    from 32 on. `families` are those of `dnc_sparse.patterns.nearest`.
 
     Raises ValueError for densities outside 0..1, blocks of which no multiple is a width, unknown
     families, and clash_free or cyclic ones, which few widths allow, below a density of 1.
@@ -41,7 +42,7 @@ class SparseMlp(MlpSpace):
     nodes: tuple[int, int] = (16, 1024)
     density: tuple[float, float] = (1 / 64, 1.0)
     output_density: tuple[float, float] = (1 / 8, 1.0)
-    blocks: tuple[int, ...] = (1,)
+    blocks: tuple[int | Auto, ...] = ("auto",)
     families: tuple[str, ...] = ("auto",)
     dropout: float = 0.0
     # with it networks of few weights err less than with 2e-3, large ones no more
@@ -62,6 +63,8 @@ class SparseMlp(MlpSpace):
         Choice("family", self.families)
         low, high = self.nodes
         for block in self.blocks:
+            if block == "auto":
+                continue
             if block < 1 or high // block * block < low:
                 raise ValueError(
                     f"no multiple of block {block} is a number of nodes in {low}..{high}; "
@@ -84,7 +87,7 @@ class SparseMlp(MlpSpace):
         sizes = (shape.n_features, *hidden, shape.n_outputs)
         ranges = [self.density] * (len(sizes) - 2) + [self.output_density]
         densities = (*numbered(config, "density", "hidden_layers"), float(config["output_density"]))
-        side, family = int(config["block"]), str(config["family"])
+        side, family = _side(config["block"]), str(config["family"])
         return tuple(
             nearest_junction(*pair, density, limits, side, family)
             for pair, density, limits in zip(pairwise(sizes), densities, ranges, strict=True)
@@ -110,11 +113,13 @@ class SparseMlp(MlpSpace):
         if all(junction.density == 1 for junction in junctions):
             rounded["family"] = self.families[0]
         if len(self.blocks) > 1:
-            rounded["block"] = min(
+            same = (
                 block
                 for block in self.blocks
                 if self.junctions({**rounded, "block": block}, shape) == junctions
             )
+            # the smallest number, "auto" only where no number does it
+            rounded["block"] = min(same, key=lambda block: (block == "auto", block))
         return rounded
 
     def uniform(self, end: Literal[0, 1]) -> Iterable[dict[str, Value]]:
@@ -139,7 +144,7 @@ class SparseMlp(MlpSpace):
 
         def decode(point: Sequence[float]) -> dict[str, Value]:
             values = {p.name: p.from_unit(u) for p, u in zip(drawn, point, strict=True)}
-            depth, block = int(values["hidden_layers"]), int(values["block"])
+            depth, block = int(values["hidden_layers"]), _side(values["block"])
             for i in range(1, self.hidden_layers[1] + 1):
                 if i <= depth:
                     values[f"nodes_{i}"] = self._multiple(int(values[f"nodes_{i}"]), block)
@@ -149,10 +154,16 @@ class SparseMlp(MlpSpace):
 
         return Bayesian("architecture", parameters, self._components(shape), decode)
 
-    def _multiple(self, nodes: int, block: int) -> int:
+    def _multiple(self, nodes: int, block: int | Auto) -> int:
         """Return the multiple of the block nearest to a number of nodes, within their range."""
         low, high = self.nodes
-        return block * min(max(round(nodes / block), -(-low // block)), high // block)
+        if block == "auto":
+            # narrow layers have too few blocks of their own, and would have few widths
+            wide = (side for side in SIDES if nodes >= 8 * side and high // side * side >= low)
+            side = next(wide, 1)
+        else:
+            side = block
+        return side * min(max(round(nodes / side), -(-low // side)), high // side)
 
     def _size(self, shape: Shape) -> Component:
         """Compare the number of parameters, by which a penalty on them or on time goes."""
@@ -186,3 +197,7 @@ class SparseMlp(MlpSpace):
             number("output_density", *self.output_density, log=True),
             *(choice(name, options) for name, options in choices.items() if len(options) > 1),
         )
+
+
+def _side(block: Value) -> int | Auto:
+    return "auto" if block == "auto" else int(block)
