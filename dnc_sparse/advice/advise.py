@@ -19,16 +19,13 @@ from dnc_sparse.advice.predict import Draw, Subject, Whole
 from dnc_sparse.advice.report import Advice, Plan
 from dnc_sparse.advice.steps import Factory, Step, adam, state_factor, step_on, trainable, trainee
 from dnc_sparse.advice.subjects import check_model, find
-from dnc_sparse.advice.timing import Progress, Task, Timings, Way, measure, pattern_of, timed
+from dnc_sparse.advice.timing import Progress, Task, Way, measure, pattern_of, timed
 from dnc_sparse.bench.timer import threads_restored
 from dnc_sparse.nn import densities, readers
 from dnc_sparse.nn.candidates import Candidate, Skip
 from dnc_sparse.nn.sparsify import sparsify
 from dnc_sparse.patterns import Pattern
-from dnc_sparse.patterns.pattern import as_block
-
-# blocks that are tried, unless one is named
-BLOCKS = ((8, 8), (1, 1))
+from dnc_sparse.patterns.blocks import AnyBlock, Auto, asked_block
 
 
 def advise(
@@ -36,7 +33,7 @@ def advise(
     example: Any = None,
     *,
     density: float | Sequence[float] = 1 / 8,
-    block: int | tuple[int, int] | None = None,
+    block: AnyBlock = "auto",
     threads: int | None = None,
     skip: Skip = (),
     min_size: int = 1024,
@@ -54,8 +51,8 @@ def advise(
     time of the layers that gain, plus that of sparse ones. A layer that would be slower stays
     dense. The model itself stays as it is, and so do the states of random numbers.
 
-    `density` may be several, each of which gets a plan. With no `block`, 8x8 and 1x1 are tried and
-    the faster is taken. `skip` and `min_size` are as in `sparsify`. A step is a forward, a backward
+    `density` may be several, each of which gets a plan. `block`, `skip` and `min_size`
+    are as in `sparsify`. A step is a forward, a backward
     and one of `optimizer`, a function from parameters to one; fused Adam by default. `step`, a
     function of (model, optimizer), does it in another way; the example may be left out then. With
     `check`, a copy is made sparse as advised and its step measured too. Timing ends after about
@@ -67,7 +64,7 @@ def advise(
     not run on the example.
     """
     wanted = _densities(density)
-    blocks = BLOCKS if block is None else (_block(block),)
+    size = _block(block)
     if threads is not None and densities.check_whole("threads", threads) < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
     check_model(model)
@@ -81,9 +78,9 @@ def advise(
     with _as_in_training(), threads_restored(), readers.random_states(model):
         if threads is not None:
             torch.set_num_threads(threads)
-        subjects = find(model, blocks, skip, min_size, example)
+        subjects = find(model, size, skip, min_size, example)
         draw = cache(pattern_of)
-        ways = [Way(value, side) for value in wanted for side in blocks]
+        ways = [Way(value, size) for value in wanted]
         trained = trainee(model)
         stepper = _Stepper(trained, do_step, factory)
         originals = {s.candidate.names[0]: s.candidate.layer for s in subjects}
@@ -96,11 +93,9 @@ def advise(
         parameters = trainable(model)
         least = _least(parameters, subjects, ways, draw)
         timings = measure(*(stepper, tasks, tried, parameters, least, factory, budget_s, progress))
-        chosen = _best_ways(subjects, ways, timings, whole, draw)
-        rows = [predict.layer_advice(s, chosen, timings, draw) for s in subjects]
+        rows = [predict.layer_advice(s, ways, timings, draw) for s in subjects]
         plans = [
-            predict.plan(way, i, subjects, rows, whole, timings.step)
-            for i, way in enumerate(chosen)
+            predict.plan(way, i, subjects, rows, whole, timings.step) for i, way in enumerate(ways)
         ]
         if check:
             plans = [_measured(model, one, do_step, factory, min_size, budget_s) for one in plans]
@@ -139,8 +134,10 @@ def _densities(density: float | Sequence[float]) -> tuple[float, ...]:
     return tuple(dict.fromkeys(float(value) for value in values))
 
 
-def _block(block: int | tuple[int, int]) -> tuple[int, int]:
-    size = as_block(block)
+def _block(block: AnyBlock) -> tuple[int, int] | Auto:
+    size = asked_block(block)
+    if size is None:
+        return "auto"
     if min(size) < 1:
         raise ValueError(f"block {size[0]}x{size[1]} must have sides of at least 1")
     return size
@@ -149,7 +146,7 @@ def _block(block: int | tuple[int, int]) -> tuple[int, int]:
 def _ways_of(subject: Subject, ways: Sequence[Way], draw: Draw) -> dict[Way, Pattern]:
     """Return the patterns that a layer may have; one of every edge is none."""
     layer = subject.candidate
-    drawn = {way: draw(layer.n_in, layer.n_out, way) for way in ways if subject.fits(way)}
+    drawn = {way: draw(layer.n_in, layer.n_out, way) for way in ways if subject.fits}
     return {way: pattern for way, pattern in drawn.items() if pattern.density < 1}
 
 
@@ -178,19 +175,6 @@ def _least(
         if subject.calls and (patterns := _ways_of(subject, ways, draw))
     }
     return [fewest.get(parameter, parameter.numel()) for parameter in parameters]
-
-
-def _best_ways(
-    subjects: Sequence[Subject], ways: Sequence[Way], timings: Timings, whole: Whole, draw: Draw
-) -> list[Way]:
-    """Return for each density the block with which the step is the fastest."""
-    rows = [predict.layer_advice(subject, ways, timings, draw) for subject in subjects]
-    best: dict[float, tuple[float, Way]] = {}
-    for i, way in enumerate(ways):
-        step_s = predict.plan(way, i, subjects, rows, whole, timings.step).step_s
-        if way.density not in best or step_s < best[way.density][0]:
-            best[way.density] = step_s, way
-    return [way for _, way in best.values()]
 
 
 def _whole(model: nn.Module, state: float) -> Whole:

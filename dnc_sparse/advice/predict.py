@@ -17,20 +17,21 @@ Draw = Callable[[int, int, Way], Pattern]
 
 @dataclass
 class Subject:
-    """A linear layer of the model, its calls in a step, and what stands against each block.
+    """A linear layer of the model, its calls in a step, and what stands against making it sparse.
 
-    `reasons` says why the layer cannot be replaced with a block, None when it can; `taken` whether
-    `sparsify` would replace it when it is not told to skip it.
+    `reason` says why the layer cannot be replaced, None when it can; `taken` whether `sparsify`
+    would replace it when it is not told to skip it.
     """
 
     candidate: Candidate
     calls: Calls = field(default_factory=Calls)
-    reasons: dict[tuple[int, int], str | None] = field(default_factory=dict)
-    taken: dict[tuple[int, int], bool] = field(default_factory=dict)
+    reason: str | None = None
+    taken: bool = True
 
-    def fits(self, way: Way) -> bool:
-        """Tell whether the layer can be replaced in this way."""
-        return self.reasons[way.block] is None
+    @property
+    def fits(self) -> bool:
+        """Whether the layer can be replaced."""
+        return self.reason is None
 
     @property
     def samples(self) -> int:
@@ -66,8 +67,11 @@ def layer_advice(
 ) -> LayerAdvice:
     """Return a layer's times, dense and in each way."""
     layer = subject.candidate
-    fits = any(subject.fits(way) for way in ways)
-    timed = fits and bool(subject.calls) and all(task in timings.dense for task in subject.tasks)
+    timed = (
+        subject.fits
+        and bool(subject.calls)
+        and all(task in timings.dense for task in subject.tasks)
+    )
     per_weight = timings.per_weight if timed and _is_trained(layer) else 0.0
     dense = sum(timings.dense[task] * n for task, n in subject.tasks.items()) if timed else 0.0
     return LayerAdvice(
@@ -106,7 +110,7 @@ def plan(
     return Plan(
         *way,
         replaced=tuple(layer.names[0] for layer in layers if layer.gains(index)),
-        skip=skips(subjects, layers, index, way.block),
+        skip=skips(subjects, layers, index),
         step_s=step_s,
         parameters=whole.parameters - removed,
         memory_mib=whole.memory_mib(removed_bytes, removed_trained),
@@ -114,13 +118,13 @@ def plan(
 
 
 def skips(
-    subjects: Sequence[Subject], layers: Sequence[LayerAdvice], index: int, block: tuple[int, int]
+    subjects: Sequence[Subject], layers: Sequence[LayerAdvice], index: int
 ) -> tuple[str, ...]:
     """Name the layers that `sparsify` would replace and should not, by globs where they fit."""
     wanted = [s.candidate for s, own in zip(subjects, layers, strict=True) if own.gains(index)]
     named: dict[str, list[str]] = {}
     for subject, layer in zip(subjects, layers, strict=True):
-        if layer.gains(index) or not subject.taken[block] or layer.options[index].density == 1:
+        if layer.gains(index) or not subject.taken or layer.options[index].density == 1:
             continue
         name = layer.names[0]
         glob = globbed(name)
@@ -135,8 +139,8 @@ def _is_trained(layer: Candidate) -> bool:
 
 def _option(subject: Subject, way: Way, timings: Timings, per_weight: float, draw: Draw) -> Option:
     layer = subject.candidate
-    if not subject.fits(way):
-        return Option(reason=subject.reasons[way.block])
+    if not subject.fits:
+        return Option(reason=subject.reason)
     pattern = draw(layer.n_in, layer.n_out, way)
     if pattern.density == 1:
         return Option(1.0, reason=f"its density nearest to {way.density:g} is 1")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dnc_sparse import checkpoint
+from dnc_sparse.patterns.blocks import Auto
 
 # a sparse layer must need less than this share of the dense one's time; less is noise
 MARGIN = 0.95
@@ -76,7 +77,7 @@ class Plan:
     """
 
     density: float
-    block: tuple[int, int]
+    block: tuple[int, int] | Auto
     replaced: tuple[str, ...]
     skip: tuple[str, ...]
     step_s: float
@@ -91,8 +92,11 @@ class Plan:
         if not self.replaced:
             return None
         skip = f", skip={list(self.skip)}" if self.skip else ""
-        side = self.block[0] if self.block[0] == self.block[1] else self.block
-        text = f"model = sparsify(model, density={self.density:g}, block={side}{skip})"
+        block = ""
+        if self.block != "auto":
+            bo, bi = self.block
+            block = f", block={bo if bo == bi else self.block}"
+        text = f"model = sparsify(model, density={self.density:g}{block}{skip})"
         return text.replace("'", '"')
 
 
@@ -145,7 +149,7 @@ def globbed(name: str) -> str:
 
 def _header(plans: Sequence[Plan]) -> tuple[str, ...]:
     columns = [
-        cell for plan in plans for cell in (f"{plan.density:g}, {_block(plan)}, us", "verdict")
+        cell for plan in plans for cell in (f"{plan.density:g}{_block(plan)}, us", "verdict")
     ]
     return ("layer", "inputs -> outputs", "samples", "dense, us", *columns)
 
@@ -180,7 +184,7 @@ def _where(advice: Advice) -> list[str]:
 
 
 def _summary(advice: Advice, plan: Plan) -> list[str]:
-    what = f"density {plan.density:g} in {_block(plan)} blocks"
+    what = f"density {plan.density:g}{_block(plan)}"
     if plan.call is None:
         return [f"{what}: no layer gains; keep the model dense"]
     lines = [
@@ -196,7 +200,7 @@ def _summary(advice: Advice, plan: Plan) -> list[str]:
 
 
 def _block(plan: Plan) -> str:
-    return f"{plan.block[0]}x{plan.block[1]}"
+    return "" if plan.block == "auto" else f" {plan.block[0]}x{plan.block[1]}"
 
 
 def _us(seconds: float | None) -> str:

@@ -12,8 +12,7 @@ from dnc_sparse.advice.predict import Subject
 from dnc_sparse.nn import candidates, readers
 from dnc_sparse.nn.candidates import Candidate, Skip
 from dnc_sparse.nn.wrapping import check_unwrapped
-
-Block = tuple[int, int]
+from dnc_sparse.patterns.blocks import Auto
 
 
 def check_model(model: object) -> None:
@@ -45,28 +44,28 @@ def check_model(model: object) -> None:
 
 
 def find(
-    model: nn.Module, blocks: Sequence[Block], skip: Skip, min_size: int, example: Any
+    model: nn.Module, block: tuple[int, int] | Auto, skip: Skip, min_size: int, example: Any
 ) -> list[Subject]:
-    """List the linear layers with what stands against each block, by the rules of `sparsify`.
+    """List the linear layers with what stands against making them sparse, as `sparsify` sees it.
 
     With an example the model is called on it once, to see whose weight other code reads. Raises
     RuntimeError when it does not run.
     """
-    subjects = [Subject(layer) for layer in candidates.find(model)]
-    read = _read(model, [s.candidate for s in subjects], example)
-    for block in blocks:
-        layers = candidates.find(model)
-        candidates.leave_unfit(model, layers, block, pruned=False)
-        candidates.leave_small(layers, min_size)
-        taken = [layer.reason is None for layer in layers]
-        candidates.leave_skipped(layers, skip)
-        for subject, layer, fit in zip(subjects, layers, taken, strict=True):
-            subject.taken[block] = fit
-            reader = read.get(layer.layer)
-            if layer.reason is None and reader is not None:
-                layer.reason = f"its weight is read by {reader}"
-            subject.reasons[block] = layer.reason
-    return subjects
+    layers = candidates.find(model)
+    read = _read(model, layers, example)
+    # where each layer has a block of its own, 1x1 is among them
+    candidates.leave_unfit(model, layers, (1, 1) if block == "auto" else block, pruned=False)
+    candidates.leave_small(layers, min_size)
+    taken = [layer.reason is None for layer in layers]
+    candidates.leave_skipped(layers, skip)
+    for layer in layers:
+        reader = read.get(layer.layer)
+        if layer.reason is None and reader is not None:
+            layer.reason = f"its weight is read by {reader}"
+    return [
+        Subject(layer, reason=layer.reason, taken=fit)
+        for layer, fit in zip(layers, taken, strict=True)
+    ]
 
 
 def _read(model: nn.Module, layers: Sequence[Candidate], example: Any) -> dict[nn.Module, str]:

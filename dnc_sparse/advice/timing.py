@@ -25,6 +25,7 @@ from dnc_sparse.bench.timer import WARM_UP_ROUNDS, interleaved
 from dnc_sparse.nn.candidates import Candidate
 from dnc_sparse.nn.linear import SparseLinear
 from dnc_sparse.patterns import Pattern, nearest
+from dnc_sparse.patterns.blocks import Auto
 
 Run = Callable[[], object]
 # told of the rounds done, and of all
@@ -37,7 +38,7 @@ class Way(NamedTuple):
     """A density asked for, and the block in which its edges come."""
 
     density: float
-    block: tuple[int, int]
+    block: tuple[int, int] | Auto
 
 
 @dataclass(frozen=True)

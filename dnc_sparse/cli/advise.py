@@ -32,10 +32,7 @@ def advise(
     density: Annotated[
         str, typer.Option(help="Densities to try, a column each, such as 0.5,0.25,0.125.")
     ] = "0.125",
-    block: Annotated[
-        str | None,
-        typer.Option("--block", help="Blocks of edges, such as 8; by default the faster is taken."),
-    ] = None,
+    block: options.BlockText = "auto",
     batch: Annotated[
         int | None,
         typer.Option(
@@ -74,7 +71,6 @@ def advise(
     dnc-sparse advise package.module:make_model --input 256x784 --threads 1 --json advice.json
     """
     densities = options.numbers(density, "--density", float)
-    sides = None if block is None else options.block(block)
     place = _device(device)
     model, example = model_file.build(target)
     model = model.to(place)
@@ -90,13 +86,13 @@ def advise(
             model,
             _moved(example, place),
             density=densities,
-            block=sides,
+            block=options.block(block),
             skip=skip or (),
             threads=threads,
             check=check,
             progress=progress,
         )
-    options.console().print(str(advice), highlight=False, soft_wrap=True, markup=False)
+    options.console().print(str(advice), highlight=False, soft_wrap=True)
     if json_file is not None:
         advice.to_json(json_file)
 

@@ -111,13 +111,15 @@ def test_a_column_for_each_density(clock: Callable[..., list[int]]) -> None:
     assert verdicts(advice, 1)["2"] == "no gain: keep dense"
 
 
-def test_the_faster_block_is_taken(clock: Callable[..., list[int]]) -> None:
-    # dense, 8x8, 1x1 of two layers; 1x1 only of the last, which has too few weights for either
-    clock([10.0, 0, 0, *(4.0, 3.0, 1.0), *(4.0, 2.0, 1.0)])
+def test_by_default_each_layer_has_a_block_of_its_own(clock: Callable[..., list[int]]) -> None:
+    clock([10.0, 0, 0, *(4.0, 3.0), *(4.0, 2.0)])
     advice = advise(network(), X)
-    assert [plan.block for plan in advice.plans] == [(1, 1)]
-    assert advice.plans[0].step_s == 4.0
-    assert advice.plans[0].call == "model = sparsify(model, density=0.125, block=1)"
+    assert advice.plans[0].step_s == 7.0
+    assert advice.plans[0].call == "model = sparsify(model, density=0.125)"
+    assert verdicts(advice)["3"].startswith("cannot: 640 weights")
+    text = str(advice)
+    assert "0.125, us" in text
+    assert "\ndensity 0.125: a step of 7,000 ms expected" in text
 
 
 def test_no_layer_gains(clock: Callable[..., list[int]]) -> None:
@@ -125,7 +127,7 @@ def test_no_layer_gains(clock: Callable[..., list[int]]) -> None:
     advice = advise(network(), X, block=8)
     assert advice.plans[0].call is None
     assert advice.plans[0].step_s == 10.0
-    assert "density 0.125 in 8x8 blocks: no layer gains; keep the model dense" in str(advice)
+    assert "density 0.125 8x8: no layer gains; keep the model dense" in str(advice)
 
 
 def test_equal_layers_are_timed_once_and_counted_twice(clock: Callable[..., list[int]]) -> None:
@@ -442,14 +444,14 @@ def test_the_text() -> None:
         machine={"processor": "P", "threads": 2},
     )
     assert str(advice) == (
-        "layer  inputs -> outputs  samples  dense, us  0.125, 8x8, us  verdict\n"
-        "fc     64 -> 128               32      4,000           1,000  gains 4.0x\n"
+        "layer  inputs -> outputs  samples  dense, us  0.125 8x8, us  verdict\n"
+        "fc     64 -> 128               32      4,000          1,000  gains 4.0x\n"
         "\n"
         "times of a layer: forward, backward and its share of the optimiser in a step "
         "(P, 2 threads)\n"
         "a training step takes 10 ms now; 2,000 parameters, 1.0 MiB with the optimiser's state\n"
         "\n"
-        "density 0.125 in 8x8 blocks: a step of 7 ms expected, 1.43 times as fast; "
+        "density 0.125 8x8: a step of 7 ms expected, 1.43 times as fast; "
         "1,000 parameters, 0.5 MiB\n"
         "    model = sparsify(model, density=0.125, block=8)\n"
         "\n"
