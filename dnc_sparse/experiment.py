@@ -69,8 +69,8 @@ class Version:
             if self.fan_out is None
             else f"fan_out ({','.join(map(str, self.fan_out))})"
         )
-        bo, bi = self.sides or (0, 0)
-        block = {(1, 1): "", (0, 0): " block auto"}.get((bo, bi), f" block {bo}x{bi}")
+        bo, bi = self.sides or (1, 1)
+        block = "" if (bo, bi) == (1, 1) else f" block {bo}x{bi}"
         return f"{self.family}{block} {degrees}"
 
     @property

@@ -15,6 +15,7 @@ from tempfile import TemporaryFile
 import typer
 
 from dnc_sparse.checkpoint import make_folder
+from dnc_sparse.extras import check_matplotlib
 
 # what tells that a folder is a program's: files or folders that no other program writes there
 MARKS = {
@@ -123,10 +124,8 @@ def remove(folder: Path, names: Iterable[str]) -> None:
 
 def _kinds() -> set[str]:
     """Return the suffixes, without the dot, that pictures can have."""
-    try:
-        canvas = import_module("matplotlib.backends.backend_agg").FigureCanvasAgg
-    except ImportError as error:
-        raise ImportError("drawing needs matplotlib: pip install 'dnc-sparse[plot]'") from error
+    check_matplotlib()
+    canvas = import_module("matplotlib.backends.backend_agg").FigureCanvasAgg
     return set(canvas.get_supported_filetypes())
 
 

@@ -221,7 +221,7 @@ def test_ctrl_c_says_what_is_kept_and_leaves_nothing_behind(
 
 
 def test_narrow_has_as_many_weights() -> None:
-    shared = Version((784, 1024, 512, 10))
+    shared = Version((784, 1024, 512, 10), block=1)
     chosen = compare_command.versions(
         shared, "0.25,0.125", None, ["regular", "random"], "1e-4,2e-4,3e-4", dense=True
     )
@@ -313,7 +313,7 @@ def test_labels_name_the_families_that_are_drawn() -> None:
     ]
     assert list(compare_report._families(rows[:2])) == ["clash-free"]
     # a fan-out of 2.5 to the outputs is not clash-free
-    version = Version((784, 1024, 10), 0.25)
+    version = Version((784, 1024, 10), 0.25, block=1)
     assert compare_report._drawn(version) == "clash-free and regular"
 
 

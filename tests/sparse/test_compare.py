@@ -61,7 +61,7 @@ def test_version_names() -> None:
     assert SPARSE.name == "regular fan_out (4,4)"
     assert Version((8, 8), 0.25, block=(4, 2)).name == "auto block 4x2 density 0.25"
     assert Version((8, 8), 0.25, block=(1, 1)).name == "auto density 0.25"
-    assert Version((8, 8), 0.25).name == "auto block auto density 0.25"
+    assert Version((8, 8), 0.25).name == "auto density 0.25"
     assert Version((8, 8), 0.25, options={"banks": 4}).name == "auto density 0.25"
 
 
