@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ import torch
 
 from dnc_sparse import machine
 from dnc_sparse.backends import measurements
+
+# a shell that starts tests in the background lets them, and all that they start, ignore Ctrl-C
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Triton decides it when the kernels are imported: without a GPU they run in its interpreter
 if not torch.cuda.is_available():

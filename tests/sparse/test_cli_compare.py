@@ -203,10 +203,14 @@ def test_ctrl_c_says_what_is_kept_and_leaves_nothing_behind(
         text=True,
         start_new_session=True,
     )
-    wait_until(lambda: len(children(parent.pid)) == jobs + 1, 60)
-    began = time.monotonic()
-    os.killpg(parent.pid, signal.SIGINT)
-    _, error = parent.communicate(timeout=60)
+    try:
+        wait_until(lambda: len(children(parent.pid)) == jobs + 1, 60)
+        began = time.monotonic()
+        os.killpg(parent.pid, signal.SIGINT)
+        _, error = parent.communicate(timeout=60)
+    except BaseException:
+        os.killpg(parent.pid, signal.SIGKILL)
+        raise
     # a million epochs take hours
     assert time.monotonic() - began < 15
     assert parent.returncode == 130
