@@ -169,6 +169,7 @@ def _compare_and_report(
     """Run what the ledger in `out` lacks, then write and show what came out."""
     console = options.console()
     started = time.monotonic()
+    checkpoint.make_folder(out)
     outputs.refuse_others(out, "dnc-sparse compare")
     compare_report.check_folder(out, task, chosen[0].sizes)
     epochs = task.config(chosen[0], 0).epochs

@@ -137,6 +137,7 @@ def show_front(
 ) -> None:
     """Run what the ledgers in `out` lack, then write and show what came out."""
     console = options.console()
+    checkpoint.make_folder(out)
     outputs.refuse_others(out, "dnc-sparse front")
     _refuse_other_task(task, networks, out)
     runs = Ledger(out / "runs.jsonl", Run)

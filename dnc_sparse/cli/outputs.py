@@ -1,7 +1,7 @@
 """Where results go is checked before the work that leads to them; callbacks of output options.
 
-Each check makes the folders that are missing and tries to write there: nothing else shows a disk
-that is read-only, or a name that is too long.
+Each check tries to write there: nothing else shows a disk that is read-only, or a name that is too
+long.
 """
 
 from __future__ import annotations
@@ -72,12 +72,13 @@ def to_picture(parameter: typer.CallbackParam, path: Path | None) -> Path | None
 
 
 def to_folder(parameter: typer.CallbackParam, path: Path | None) -> Path | None:
-    """Return the path of a folder that files can be written into.
+    """Return the path of a folder that files can be written into; one that is missing stays so.
 
     Raises RuntimeError for a file and a place where nothing can be written.
     """
     if path is None:
         return None
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         make_folder(path)
         with TemporaryFile(dir=path):
@@ -87,6 +88,11 @@ def to_folder(parameter: typer.CallbackParam, path: Path | None) -> Path | None:
             f"{_option(parameter)} {path} cannot be written into: {error.strerror or error}; "
             f"name another folder"
         ) from error
+    finally:
+        # a command that is refused leaves nothing behind
+        for folder in missing:
+            with suppress(OSError):
+                folder.rmdir()
     return path
 
 

@@ -247,7 +247,7 @@ def test_being_told_to_end_is_no_failure(error: BaseException) -> None:
         (too_large, r"out of memory: RuntimeError: .*can't allocate memory.*\(tiny_space"),
         (
             lambda y: y * float("nan"),
-            r"RuntimeError: the loss became nan in epoch 1; lower the learning rate .*\(train",
+            r"Diverged: the loss became nan in epoch 1; lower the learning rate .*\(train",
         ),
     ],
 )

@@ -101,9 +101,9 @@ def test_giant_junctions_are_refused_before_they_are_drawn(small_machine: None) 
         r"machine has 1\.0 GiB of memory; choose a lower density or a larger block$"
     )
     with pytest.raises(RuntimeError, match=text):
-        SparseLinear(20_000, 20_000, 0.25)
+        SparseLinear(20_000, 20_000, 0.25, block=1)
     with pytest.raises(RuntimeError, match=text):
-        SparseMLP((20_000, 20_000, 10), (0.25, 0.25))
+        SparseMLP((20_000, 20_000, 10), (0.25, 0.25), block=1)
     with pytest.raises(RuntimeError, match=text):
         regular(20_000, 20_000, density=0.25)
 

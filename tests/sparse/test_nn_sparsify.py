@@ -60,7 +60,7 @@ def test_report_is_an_aligned_table() -> None:
     report = conversion_report(sparsify(model, 0.25))
     assert str(report).splitlines() == [
         "layer  inputs -> outputs  asked  density  weights  what was done",
-        "0      64 -> 32            0.25     0.25      512  clash_free 1x1, fan_in 16, fan_out 8",
+        "0      64 -> 32            0.25     0.25      512  clash_free 4x4, fan_in 16, fan_out 8",
         "1      32 -> 4                -        1      128  "
         "left dense: 128 weights, fewer than min_size=1,024",
         "total                             0.2941      640  1 of 2 layers replaced",

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dnc_sparse.nn import SparseLinear, SparseMLP, sparsify
+from dnc_sparse.nn import SparseLinear, SparseMLP, conversion_report, sparsify
 from dnc_sparse.patterns import (
     allocate,
     allocate_blocks,
@@ -207,7 +207,7 @@ def test_allocation_gives_whole_blocks_to_shares_that_are_whole() -> None:
 
 def test_sparsify_chooses_and_reports_a_block_per_layer() -> None:
     model = nn.Sequential(nn.Linear(784, 512), nn.Linear(512, 500), nn.Linear(500, 10))
-    report = sparsify(model, density=1 / 8)
+    report = conversion_report(sparsify(model, density=1 / 8))
     assert [layer.pattern.block for layer in model] == [(8, 8), (4, 4), (1, 1)]  # type: ignore[union-attr]
     assert [row.note.split(",")[0] for row in report.rows] == [
         "regular 8x8",
@@ -219,7 +219,7 @@ def test_sparsify_chooses_and_reports_a_block_per_layer() -> None:
 def test_sparsify_keeps_a_budget_in_blocks() -> None:
     for budget in (20_000, 33_333, 50_001, 123_456):
         model = nn.Sequential(nn.Linear(256, 512), nn.Linear(512, 300), nn.Linear(300, 50))
-        report = sparsify(model, budget=budget)
+        report = conversion_report(sparsify(model, budget=budget))
         assert 0.95 * budget <= report.weights_after <= budget
         for row in report.replaced:
             assert row.asked is not None
@@ -230,7 +230,7 @@ def test_sparsify_keeps_a_budget_in_blocks() -> None:
 @pytest.mark.parametrize("choice", [{"family": "clash_free"}, {"family": "auto", "banks": 16}])
 def test_a_budget_for_the_hardware_is_in_single_edges(choice: dict[str, Any]) -> None:
     model = nn.Sequential(nn.Linear(256, 256), nn.Linear(256, 256))
-    report = sparsify(model, budget=2 * 256 * 64, **choice)
+    report = conversion_report(sparsify(model, budget=2 * 256 * 64, **choice))
     assert report.weights_after == 2 * 256 * 64
     assert {layer.pattern.block for layer in model} == {(1, 1)}  # type: ignore[union-attr]
 

@@ -127,7 +127,7 @@ def test_a_custom_file_with_targets(tmp_path: Path) -> None:
     assert data.is_regression
     assert data.train.y.shape == (30, 1)
     assert data.train.y.dtype == torch.float32
-    two = np.arange(60.0).reshape(30, 2)
+    two = np.arange(60.0).reshape(30, 2) + 0.5
     data = load(saved(tmp_path / "own.npz", y_train=two, y_test=two[:10]))
     assert data.train.y.tolist() == two.tolist()
 
