@@ -12,9 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from dnc_sparse import __version__, backends
+from dnc_sparse import __version__
 from dnc_sparse.processor import processor
 
 PROC = Path("/proc")
@@ -23,6 +21,11 @@ MIB = 2**20
 
 def describe() -> dict[str, Any]:
     """Return a JSON-able record of versions, machine and threads, for results to carry."""
+    # cores are counted, and memory is measured, where torch is not installed too
+    import torch
+
+    from dnc_sparse import backends
+
     return {
         "dnc_sparse": __version__,
         "commit": commit(),

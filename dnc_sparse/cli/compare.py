@@ -214,9 +214,7 @@ def _compare_and_report(
     # an earlier one would be of other rows
     outputs.remove(out, ["comparison.png"])
     if find_spec("matplotlib") is None:
-        text = "no figure: it needs matplotlib, pip install 'dnc-sparse[plot]'"
-        # the extra is no markup
-        console.print(text, markup=False)
+        console.print("no figure: it needs matplotlib, pip install 'dnc-sparse[plot]'")
     else:
         compare_report.draw(rows, title, out / "comparison.png")
         written.append(out / "comparison.png")

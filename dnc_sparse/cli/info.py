@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from dnc_sparse import machine
@@ -57,7 +56,7 @@ def show(record: dict[str, Any], console: Console) -> None:
     for name, value in record["machine"].items():
         # an installed package knows no commit
         if value is not None:
-            console.print(f"{name:<12}{value}", highlight=False, markup=False)
+            console.print(f"{name:<12}{value}", highlight=False)
     _print_reasons(console, "backends", record["backends"])
     if record["instruction_sets"]:
         sets, active = record["instruction_sets"], record["active_instruction_set"]
@@ -88,6 +87,5 @@ def _print_table(console: Console, title: str, rows: Mapping[str, Sequence[str]]
     console.print(title, style="bold")
     table = Table(box=None, padding=(0, 2), show_header=False)
     for name, cells in rows.items():
-        # a reason may name an extra in brackets, which is no markup
-        table.add_row(name, *map(escape, cells))
+        table.add_row(name, *cells)
     console.print(table)

@@ -92,7 +92,7 @@ def test_what_is_printed_and_written(
     shown = capsys.readouterr()
     lines = shown.out.splitlines()
     assert lines[0] == ("layer  inputs -> outputs  samples  dense, us  0.125 8x8, us  verdict")
-    assert lines[1] == ("1      64 -> 128                4  1,000,000         500,000  gains 2.0x")
+    assert lines[1] == ("1      64 -> 128                4  1,000,000        500,000  gains 2.0x")
     assert "density 0.125 8x8: a step of 9,000 ms expected, 1.11 times as fast" in shown.out
     assert "    model = sparsify(model, density=0.125, block=8)" in lines
     assert not shown.err

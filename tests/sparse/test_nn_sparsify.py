@@ -184,7 +184,7 @@ def test_second_call_leaves_sparse_layers_alone() -> None:
     text = "^sparsify replaced no layer: 'body.0' sparse already.*; layers that are sparse keep th"
     with pytest.warns(UserWarning, match=text):
         report = conversion_report(sparsify(model, 0.5))
-    assert notes(report)["head"] == "sparse already: clash_free 1x1, fan_in 16, fan_out 8"
+    assert notes(report)["head"] == "sparse already: clash_free 4x4, fan_in 16, fan_out 8"
     assert report.replaced == ()
     assert report.weights_before == report.weights_after == 3 * 512
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())

@@ -257,7 +257,7 @@ HINT = (
 
 def test_without_an_example_the_first_error_names_the_layer() -> None:
     model = nn.Sequential(nn.Sequential(Block()))
-    sparsify(model, 0.25)
+    sparsify(model, 0.25, block=1)
     for _ in range(2):
         with pytest.raises(RuntimeError, match=HINT.format("0.0.attn.qkv", "0.0.attn.qkv")):
             model(torch.randn(2, 5, 64))
@@ -266,7 +266,7 @@ def test_without_an_example_the_first_error_names_the_layer() -> None:
         model[0][0].attn(torch.randn(2, 5, 64))
     # as the text says
     again = nn.Sequential(nn.Sequential(Block()))
-    sparsify(again, 0.25, skip=["0.0.attn.qkv", "*.proj"])
+    sparsify(again, 0.25, block=1, skip=["0.0.attn.qkv", "*.proj"])
     assert again(torch.randn(2, 5, 64)).shape == (2, 5, 64)
 
 

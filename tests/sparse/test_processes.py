@@ -108,7 +108,7 @@ def test_each_call_has_a_process_of_its_own(jobs: int) -> None:
     assert {index: value for index, (value, _) in found} == {0: 4, 1: 9, 2: 16}
     assert len({os.getpid(), *(number for _, (_, number) in found)}) == 4
     # one at a time keeps the order
-    assert jobs > 1 or [index for index, _ in found] == [0, 1, 2, 3]
+    assert jobs > 1 or [index for index, _ in found] == [0, 1, 2]
     assert collect(square, [], jobs) == []
 
 

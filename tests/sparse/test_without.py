@@ -97,7 +97,7 @@ def test_a_broken_library_says_what_broke(tmp_path: Path) -> None:
 JUNCTION = ["--n-in", "8", "--n-out", "8", "--density", "0.5"]
 REFUSED: dict[str, list[tuple[str, list[str], str]]] = {
     "matplotlib": [
-        ("dnc_sparse", ["pattern", *JUNCTION, "--plot", "p.png"], DRAWING.format(" a pattern")),
+        ("dnc_sparse", ["pattern", *JUNCTION, "--plot", "p.png"], DRAWING.format("")),
         ("dnc_sparse", ["bench", "--suite", "cpu", "--plot", "d"], DRAWING.format("")),
         ("dnc_hw", ["schedule", "mnist-12bit", "--plot", "p.png"], DRAWING.format("")),
         ("dnc_hw", ["simulate", "mnist-12bit", "--plot", "p.png"], DRAWING.format("")),

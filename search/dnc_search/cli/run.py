@@ -29,6 +29,7 @@ from dnc_search.spaces import (
     space_record,
 )
 from dnc_search.stages import Course
+from dnc_sparse.checkpoint import make_folder
 from dnc_sparse.cli import options as sparse_options
 from dnc_sparse.cli import outputs
 
@@ -152,6 +153,7 @@ def run(
     shape = shape_of(loaded)
     search = replace(search, shape=asdict(shape))
     course = checked(search, chosen, shape)
+    make_folder(out)
     with Ledger(url, search.name) as ledger:
         ledger.define(search)
         crew = Crew(ledger, out=out, data_dir=data_dir, jobs=jobs, threads=threads)

@@ -17,6 +17,7 @@ from dnc_search.cli.task import tell_task
 from dnc_search.definition import digest_of
 from dnc_search.evaluation import shape_of
 from dnc_search.ledger import Ledger
+from dnc_sparse.checkpoint import make_folder
 from dnc_sparse.cli import options as sparse_options
 from dnc_sparse.cli import outputs
 
@@ -80,6 +81,7 @@ def transfer(
     start = tuple(findings.space.complete(r.config, shape) for r in winners.values())
     search = replace(search, shape=asdict(shape), start=start)
     course = checked(search, findings.space, shape)
+    make_folder(out)
     with Ledger(options.storage_url(None, out), search.name) as ledger:
         ledger.define(search)
         crew = Crew(ledger, out=out, data_dir=data_dir, jobs=jobs, threads=threads)
