@@ -13,7 +13,7 @@ from dnc_sparse.front.runs import FrontTask
 # few epochs, so that all is done in two minutes on two cores
 TASK = FrontTask("glyphs", epochs=8, rates=(0.004, 0.008, 0.016), seeds=3)
 DENSE_WIDTHS = (128, 256, 384)
-SPARSE = ((256, 1 / 8), (512, 1 / 16), (512, 1 / 8), (1024, 1 / 8))
+SPARSE = ((512, 1 / 8), (1024, 1 / 16), (1024, 1 / 8))
 BLOCK = 8
 
 INTRODUCTION = """\
