@@ -30,28 +30,10 @@ class EpochLine(Protocol):
     def seconds(self) -> float: ...
 
 
-class Display:
-    """Shows the epochs of one run on standard error; nothing at all when not `enabled`."""
+class _Live:
+    """A bar that moves while the block of a `with` runs, where there is one."""
 
-    def __init__(
-        self, epochs: int, steps: int, done: int, *, enabled: bool, title: str = ""
-    ) -> None:
-        self._console = Console(stderr=True, markup=False)
-        self._enabled = enabled
-        self._epochs, self._title = epochs, title
-        self._every = max(1, steps // MOVES_PER_EPOCH)
-        self._bar: Progress | None = None
-        if enabled and self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                TextColumn("{task.fields[figures]}", markup=False),
-                TimeRemainingColumn(),
-                console=self._console,
-            )
-            self._task = self._bar.add_task(
-                self._head(done), total=epochs * steps, completed=done * steps, figures=""
-            )
+    _bar: Progress | None = None
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -66,6 +48,29 @@ class Display:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+class Display(_Live):
+    """Shows the epochs of one run on standard error; nothing at all when not `enabled`."""
+
+    def __init__(
+        self, epochs: int, steps: int, done: int, *, enabled: bool, title: str = ""
+    ) -> None:
+        self._console = Console(stderr=True, markup=False)
+        self._enabled = enabled
+        self._epochs, self._title = epochs, title
+        self._every = max(1, steps // MOVES_PER_EPOCH)
+        if enabled and self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                TextColumn("{task.fields[figures]}", markup=False),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._task = self._bar.add_task(
+                self._head(done), total=epochs * steps, completed=done * steps, figures=""
+            )
 
     def step(self, number: int, steps: int) -> None:
         """Say that step `number` (from 0) of this epoch's `steps` is done."""
@@ -86,7 +91,7 @@ class Display:
         return f"{title}epoch {epoch}/{self._epochs}"
 
 
-class RunBars:
+class RunBars(_Live):
     """Bars of all runs and of those that are going on, on standard error where it is a terminal.
 
     Runs are known by their titles; all have as many epochs. Elsewhere, and when not `enabled`,
@@ -99,7 +104,7 @@ class RunBars:
         # epochs done of each run that is going on
         self._running: dict[str, int] = {}
         self._tasks: dict[str, TaskID] = {}
-        self._bars = Progress(
+        self._bar = self._bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TimeRemainingColumn(),
@@ -109,18 +114,6 @@ class RunBars:
             redirect_stdout=sys.stdout.isatty(),
             transient=True,
         )
-
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._bars.stop()
 
     def epoch(self, title: str, number: int, done: int) -> None:
         """Say that a run has done this many epochs, while `done` runs are done."""
@@ -161,13 +154,12 @@ def _figures(row: EpochLine) -> str:
     return trained + held_out
 
 
-class Steps:
+class Steps(_Live):
     """Shows how far a long work is, on standard error: a bar on a terminal, else a line a step."""
 
     def __init__(self, title: str) -> None:
         self._console = Console(stderr=True, markup=False)
         self._title = title
-        self._bar: Progress | None = None
         if self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}", markup=False),
@@ -177,20 +169,6 @@ class Steps:
                 console=self._console,
             )
             self._task = self._bar.add_task(title, total=None, what="")
-
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def step(self, what: str, done: int, total: int) -> None:
         """Say that `what` is done, the `done`-th of `total` steps."""
