@@ -1,4 +1,4 @@
-"""What `advise` found, as data and as a table to read."""
+"""What `advise` measured, as data and as a table to read."""
 
 from __future__ import annotations
 
@@ -130,12 +130,12 @@ class Advice:
 
     def record(self) -> dict[str, Any]:
         """Return everything as a JSON-able record, verdicts and lines of code included."""
-        found = asdict(self)
-        for layer, own in zip(found["layers"], self.layers, strict=True):
+        record = asdict(self)
+        for layer, own in zip(record["layers"], self.layers, strict=True):
             layer["verdicts"] = [own.verdict(i) for i in range(len(self.plans))]
-        for plan, one in zip(found["plans"], self.plans, strict=True):
+        for plan, one in zip(record["plans"], self.plans, strict=True):
             plan["call"] = one.call
-        return found
+        return record
 
     def to_json(self, path: str | Path) -> None:
         """Write the record to a file. Raises RuntimeError when it cannot be written."""

@@ -71,7 +71,7 @@ def kernels_of(network: Network) -> list[Kernels]:
 
 def cost_key(task: FrontTask, network: Network, kernels: Kernels) -> str:
     """Return what tells a cost from all others: the machine's processor is among it."""
-    record = [__version__, task.identity(), asdict(network), kernels, task.threads, processor()]
+    record = [__version__, task.identity, asdict(network), kernels, task.threads, processor()]
     return key_of(record)
 
 

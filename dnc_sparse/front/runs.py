@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -72,8 +73,9 @@ class FrontTask:
             return data if data.validation is None else join_validation(data)
         return data if data.validation is not None else split_validation(data, VALIDATION_SHARE)
 
+    @cached_property
     def identity(self) -> dict[str, Any]:
-        """Return what decides an accuracy, besides network, rate and seed."""
+        """What decides an accuracy, besides network, rate and seed; a file of data is read once."""
         return {
             "data": identify(self.data),
             "options": self.options,
@@ -110,7 +112,7 @@ class Job:
 
     def key(self, task: FrontTask) -> str:
         """Return what tells it from every other training, other releases' too."""
-        record = [__version__, task.identity(), asdict(self)]
+        record = [__version__, task.identity, asdict(self)]
         return key_of(record)
 
 
@@ -140,7 +142,7 @@ def train_all(
     """Do the runs that the ledger lacks, `jobs` at a time, and return what each network showed.
 
     `report` gets each new run, how many are done and how many there will be. Raises RuntimeError
-    when a run's process dies; what was finished stays in the ledger.
+    when a run's process dies or the data change meanwhile; what was finished stays in the ledger.
     """
     searches = [[Job(n, rate, RATE_SEED, False) for rate in task.rates] for n in networks]
     count = _Count(len(networks) * (len(task.rates) + task.seeds), report)
@@ -184,7 +186,12 @@ def _train(
 ) -> list[list[Run]]:
     """Return the runs of each group of jobs, doing those that the ledger lacks."""
     keys = [[job.key(task) for job in group] for group in groups]
-    todo = [job for group in groups for job in group if job.key(task) not in ledger.results]
+    todo = [
+        job
+        for group, group_keys in zip(groups, keys, strict=True)
+        for job, key in zip(group, group_keys, strict=True)
+        if key not in ledger.results
+    ]
     count.done += sum(map(len, groups)) - len(todo)
 
     def hear(index: int, run: Run) -> None:
@@ -195,6 +202,8 @@ def _train(
     with closing(processes.results(train_some, calls, jobs, hear=hear)) as ends:
         for _ in ends:
             pass
+    if any(key not in ledger.results for group in keys for key in group):
+        raise RuntimeError(f"{task.data} changed while runs read it; run the same command again")
     return [[ledger.results[key] for key in group] for group in keys]
 
 
@@ -214,6 +223,8 @@ def train_some(task: FrontTask, jobs: Sequence[Job]) -> None:
     A fresh process needs seconds to load torch and the data, as long as a small run itself.
     """
     torch.set_num_threads(1)
+    # its identity is that of the data as they are read here
+    task = replace(task)
     data = task.load(final=jobs[0].final)
     for job in jobs:
         processes.tell(train(task, job, data))

@@ -215,3 +215,21 @@ def test_a_ledger_drops_a_line_that_was_cut_short(tmp_path: Path) -> None:
     path.write_text('{"key": "b"}\n')
     with pytest.raises(ValueError, match=r"runs\.jsonl:1 is not a result \(.*; delete that line, "):
         Ledger(path, Run)
+
+
+def test_a_file_of_data_is_read_once_for_all_keys(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.npz"
+    path.write_bytes(b"as it was")
+    read: list[str] = []
+    identify = runs.identify
+    monkeypatch.setattr(runs, "identify", lambda data: (read.append(data), identify(data))[1])
+    task = replace(TASK, data=str(path))
+    jobs = [Job(network, 0.01, 0, False) for network in dense_networks([8, 16], 1)]
+    keys = [job.key(task) for job in jobs]
+    assert len(set(keys)) == 2
+    assert read == [str(path)]
+    # a copy of the task looks again, as each process does
+    path.write_bytes(b"as it is now")
+    assert jobs[0].key(replace(task)) != keys[0]
