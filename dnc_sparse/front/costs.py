@@ -93,7 +93,11 @@ def measure_all(
     """
     wanted = [(n, kernels) for n in networks for kernels in kernels_of(n)]
     keys = [cost_key(task, *one) for one in wanted]
-    todo = [one for one, key in zip(wanted, keys, strict=True) if key not in ledger.results]
+    todo = [
+        one
+        for one, key in zip(wanted, keys, strict=True)
+        if key not in ledger.results or (memory and ledger.results[key].peak_mib is None)
+    ]
     peaks: list[float | None] = [None] * len(todo)
     calls = [(task, *one) for one in todo] if memory else []
     with closing(processes.results(peak_memory, calls, jobs)) as measured:

@@ -95,6 +95,11 @@ def test_front_chooses_the_rate_by_validation(
     assert {round(point["test_accuracy"], 9) for point in record["points"]} == {0.98}
     assert {point["peak_mib"] for point in record["points"]} == {None}
     assert list(record["fronts"]) == ["seconds", "parameters"]
+    # memory can be asked for later
+    assert code(*command(data, tmp_path)) == 0
+    record = json.loads((tmp_path / "front.json").read_text())
+    assert None not in {point["peak_mib"] for point in record["points"]}
+    assert list(record["fronts"]) == ["seconds", "parameters", "memory"]
 
 
 def test_a_rate_at_which_training_diverges_is_not_chosen(
