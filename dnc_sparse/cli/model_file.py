@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +11,8 @@ from types import ModuleType
 from typing import Any
 
 from torch import nn
+
+from dnc_sparse.user_module import load_file, running
 
 
 def build(target: str) -> tuple[nn.Module, Any]:
@@ -58,27 +58,10 @@ def _split(target: str) -> tuple[Path | str, str]:
 
 def _module(place: Path | str) -> ModuleType:
     if isinstance(place, str):
-        found: ModuleType = _run(lambda: importlib.import_module(place), place)
-        return found
-    name = f"dnc_sparse_model_{hashlib.sha256(str(place).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, place)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses look their module up while they are made
-    sys.modules[name] = module
-    loader = spec.loader
-    _run(lambda: loader.exec_module(module), place.name)
-    return module
-
-
-def _run(load: Callable[[], Any], name: str) -> Any:
-    try:
-        return load()
-    except Exception as error:
-        raise ValueError(
-            f"{name} does not run: {type(error).__name__}: {error}; mend it first"
-        ) from error
+        with running(place):
+            return importlib.import_module(place)
+    with running(place.name):
+        return load_file(place, "dnc_sparse_model")
 
 
 def _called(function: Callable[[], Any], target: str) -> Any:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import inspect
-import sys
 from pathlib import Path
 
 from dnc_search.space import Space
+from dnc_sparse.user_module import load_file, running
 
 
 def load_class(name: str) -> type[Space]:
@@ -17,19 +16,8 @@ def load_class(name: str) -> type[Space]:
     Raises ValueError when the file is missing or fails, has no such class, or that is no `Space`.
     """
     path, class_name = _split(name)
-    module_name = f"dnc_search_space_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses look their module up while they are made
-    sys.modules[module_name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ValueError(
-            f"{path} does not run: {type(error).__name__}: {error}; mend it first"
-        ) from error
+    with running(str(path)):
+        module = load_file(path, "dnc_search_space")
     found = getattr(module, class_name, None)
     if not isinstance(found, type) or not issubclass(found, Space):
         spaces = [
