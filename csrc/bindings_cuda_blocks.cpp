@@ -24,26 +24,25 @@ dnc_blocks blocks(int64_t block, int64_t rows, int64_t slots, int64_t columns, i
       block, rows, slots, columns, degree, at<const int32_t>(sources), at<const int32_t>(targets)};
 }
 
-void forward(const dnc_place& place, dnc_dtype dtype, dnc_path path, int multiprocessors,
-             const dnc_blocks& blocks, uintptr_t x, int64_t x_stride, uintptr_t weight,
-             uintptr_t bias, bool relu, uintptr_t y, int64_t batch) {
-  check(dnc_blocks_forward(place, dtype, path, multiprocessors, &blocks, at<const void>(x),
-                           x_stride, at<const void>(weight), at<const void>(bias), relu,
-                           at<void>(y), batch));
+void forward(const dnc_place& place, dnc_dtype dtype, int multiprocessors, const dnc_blocks& blocks,
+             uintptr_t x, int64_t x_stride, uintptr_t weight, uintptr_t bias, bool relu,
+             uintptr_t y, int64_t batch) {
+  check(dnc_blocks_forward(place, dtype, multiprocessors, &blocks, at<const void>(x), x_stride,
+                           at<const void>(weight), at<const void>(bias), relu, at<void>(y), batch));
 }
 
-void grad_input(const dnc_place& place, dnc_dtype dtype, dnc_path path, int multiprocessors,
+void grad_input(const dnc_place& place, dnc_dtype dtype, int multiprocessors,
                 const dnc_blocks& blocks, uintptr_t grad_y, int64_t grad_y_stride, uintptr_t weight,
                 uintptr_t grad_x, int64_t batch) {
-  check(dnc_blocks_grad_input(place, dtype, path, multiprocessors, &blocks, at<const void>(grad_y),
+  check(dnc_blocks_grad_input(place, dtype, multiprocessors, &blocks, at<const void>(grad_y),
                               grad_y_stride, at<const void>(weight), at<void>(grad_x), batch));
 }
 
-void backward(const dnc_place& place, dnc_dtype dtype, dnc_path path, int multiprocessors,
+void backward(const dnc_place& place, dnc_dtype dtype, int multiprocessors,
               const dnc_blocks& blocks, uintptr_t grad_y, int64_t grad_y_stride, uintptr_t x,
               int64_t x_stride, uintptr_t weight, uintptr_t grad_x, uintptr_t grad_weight,
               uintptr_t grad_bias, uintptr_t workspace, int64_t batch) {
-  check(dnc_blocks_backward(place, dtype, path, multiprocessors, &blocks, at<const void>(grad_y),
+  check(dnc_blocks_backward(place, dtype, multiprocessors, &blocks, at<const void>(grad_y),
                             grad_y_stride, at<const void>(x), x_stride, at<const void>(weight),
                             at<void>(grad_x), at<void>(grad_weight), at<void>(grad_bias),
                             at<void>(workspace), batch));
@@ -52,17 +51,13 @@ void backward(const dnc_place& place, dnc_dtype dtype, dnc_path path, int multip
 }  // namespace
 
 void bind_blocks(py::module_& m) {
-  py::enum_<dnc_path>(m, "Path", py::module_local())
-      .value("portable", dnc_portable)
-      .value("hopper", dnc_hopper);
   py::class_<dnc_blocks>(m, "Blocks", py::module_local())
       .def(py::init(&blocks), py::kw_only(), py::arg("block"), py::arg("rows"), py::arg("slots"),
            py::arg("columns"), py::arg("degree"), py::arg("sources"), py::arg("targets"));
   m.def("blocks_forward", &forward);
   m.def("blocks_grad_input", &grad_input);
   m.def("blocks_backward", &backward);
-  m.def("blocks_workspace_bytes",
-        [](dnc_path path, int multiprocessors, const dnc_blocks& blocks, int64_t batch) {
-          return dnc_blocks_workspace_bytes(path, multiprocessors, &blocks, batch);
-        });
+  m.def("blocks_workspace_bytes", [](int multiprocessors, const dnc_blocks& blocks, int64_t batch) {
+    return dnc_blocks_workspace_bytes(multiprocessors, &blocks, batch);
+  });
 }

@@ -21,7 +21,7 @@
 
 namespace dnc::cuda {
 
-// These instructions exist in code for sm_90a alone: kernels are empty elsewhere, and not launched.
+// These instructions exist in code for sm_90a alone; kernels stop the program in other code.
 #if defined(DNC_EMULATED) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
 constexpr bool kHopper = true;
 #else
@@ -74,6 +74,8 @@ struct Cursor {
 #include <cuda.h>
 
 namespace dnc::cuda {
+
+DNC_DEVICE void stop_program() { asm volatile("trap;"); }
 
 // ---- shared memory
 

@@ -385,6 +385,8 @@ __global__ void __launch_bounds__(3 * kWarpGroup, 1)
       more_registers<232>();
       backward_sum<kBlock, T, kPairs, kInput>(at, grad_x, task);
     }
+  } else {
+    stop_program();
   }
 }
 

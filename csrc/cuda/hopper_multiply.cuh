@@ -247,6 +247,8 @@ __global__ void __launch_bounds__(3 * kWarpGroup, 1)
       more_registers<232>();
       multiply_sum<kBlock, T>(ring, y, task);
     }
+  } else {
+    stop_program();
   }
 }
 

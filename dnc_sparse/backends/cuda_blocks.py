@@ -1,9 +1,9 @@
 """Tensor-core kernels for junctions of 64 x 64 and 128 x 128 blocks, part of the cuda backend.
 
-bfloat16 and float16, sums in float32, patterns with equal rows and equal columns. On a Hopper GPU
-the copy engine feeds warpgroup products (csrc/cuda/hopper*); elsewhere warps multiply 16 x 16 tiles
-(csrc/cuda/portable.cu). No GPU has run these kernels yet, only the emulator of tests/cuda: a device
-takes them after `allow(device)`, which compares them with the oracle there first.
+bfloat16 and float16, sums in float32, patterns with equal rows and equal columns, on GPUs of
+capability 9.0: the copy engine feeds warpgroup products (csrc/cuda/hopper*). No GPU has run these
+kernels yet, only the emulator of tests/cuda: a device takes them after `allow(device)`, which
+compares them with the oracle there first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from dnc_sparse.patterns import Pattern, regular
 
 BLOCKS = (64, 128)
 DTYPES = (torch.bfloat16, torch.float16)
-OLDEST = 80
 HOPPER = 90
 
 # why each device that was asked about does not run these kernels, None where it does
@@ -126,7 +125,7 @@ def _backward(
     grad_x = None if weight is None else x.new_empty(batch, pattern.n_in)
     grad_bias = x.new_empty(pattern.n_out) if bias else None
     size = cuda_module.load().blocks_workspace_bytes(
-        plan.path, plan.multiprocessors, plan.blocks, batch
+        plan.multiprocessors, plan.blocks, batch
     )
     workspace = x.new_empty(size, dtype=torch.uint8)
     cuda_module.load().blocks_backward(
@@ -152,7 +151,6 @@ class _Plan:
     sources: Tensor
     targets: Tensor
     blocks: Any
-    path: Any
     multiprocessors: int
 
     def head(self, x: Tensor) -> tuple[Any, ...]:
@@ -160,20 +158,16 @@ class _Plan:
         return (
             cuda_module.place(x),
             cuda_module.dtype(x.dtype),
-            self.path,
             self.multiprocessors,
             self.blocks,
         )
 
 
 def _plan(pattern: Pattern, device: torch.device) -> _Plan:
-    path = path_of(str(device))
-    return pattern.plan(
-        ("cuda_blocks", str(device), path), lambda: _make_plan(pattern, device, path)
-    )
+    return pattern.plan(("cuda_blocks", str(device)), lambda: _make_plan(pattern, device))
 
 
-def _make_plan(pattern: Pattern, device: torch.device, path: str) -> _Plan:
+def _make_plan(pattern: Pattern, device: torch.device) -> _Plan:
     sources = torch.from_numpy(pattern.sources.copy()).to(device)
     targets = torch.from_numpy(pattern.targets.copy()).to(device)
     blocks = cuda_module.load().Blocks(
@@ -186,13 +180,7 @@ def _make_plan(pattern: Pattern, device: torch.device, path: str) -> _Plan:
         targets=targets.data_ptr(),
     )
     _, multiprocessors = _properties(str(device))
-    return _Plan(sources, targets, blocks, getattr(cuda_module.load().Path, path), multiprocessors)
-
-
-def path_of(device: str) -> str:
-    """Return which kernels suit a device: "hopper" or "portable"."""
-    # later GPUs lack Hopper's warpgroup products
-    return "hopper" if _properties(device)[0] == HOPPER else "portable"
+    return _Plan(sources, targets, blocks, multiprocessors)
 
 
 @cache
@@ -224,8 +212,8 @@ def self_check(device: torch.device | str) -> str | None:
     summation gives the same result.
     """
     capability, multiprocessors = _properties(str(device))
-    if capability < OLDEST:
-        return f"{device} has compute capability {capability / 10}; 8.0 or newer is needed"
+    if capability != HOPPER:
+        return f"{device} has compute capability {capability / 10}; these kernels are made for 9.0"
     for pattern in _check_patterns(multiprocessors):
         for dtype in DTYPES:
             difference = _difference(pattern, dtype, str(device))
