@@ -124,9 +124,7 @@ def _backward(
     grad_weight = x.new_empty(pattern.weight_shape)
     grad_x = None if weight is None else x.new_empty(batch, pattern.n_in)
     grad_bias = x.new_empty(pattern.n_out) if bias else None
-    size = cuda_module.load().blocks_workspace_bytes(
-        plan.multiprocessors, plan.blocks, batch
-    )
+    size = cuda_module.load().blocks_workspace_bytes(plan.multiprocessors, plan.blocks, batch)
     workspace = x.new_empty(size, dtype=torch.uint8)
     cuda_module.load().blocks_backward(
         *plan.head(x),

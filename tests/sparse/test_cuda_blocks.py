@@ -84,9 +84,7 @@ def test_any_batch(device: str, block: int, batch: int) -> None:
 
 @pytest.mark.parametrize("block", cuda_blocks.BLOCKS)
 @pytest.mark.parametrize("dtype", cuda_blocks.DTYPES, ids=str)
-def test_within_the_bound_and_the_same_again(
-    device: str, block: int, dtype: torch.dtype
-) -> None:
+def test_within_the_bound_and_the_same_again(device: str, block: int, dtype: torch.dtype) -> None:
     case = on(device, normals(blocks_of(block, 2, 4, 2), 140, dtype))
     assert_within_bound(case, cuda_blocks)
     again = case.results(cuda_blocks)

@@ -29,7 +29,9 @@ def nvcc() -> str:
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
 def test_compiles_without_spills(source: Path, nvcc: str, tmp_path: Path) -> None:
     command = [nvcc, "-std=c++17", "-O3", "-Xptxas=-v", "-c", str(source)]
-    command += [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ONLY.get(source.name, ARCHITECTURES)]
+    command += [
+        f"-gencode=arch=compute_{a},code=sm_{a}" for a in ONLY.get(source.name, ARCHITECTURES)
+    ]
     run = subprocess.run(
         [*command, "-o", str(tmp_path / "object.o")], capture_output=True, text=True, check=False
     )
