@@ -72,6 +72,9 @@ struct Cursor {
 #include "emulated_hopper.hpp"
 #else
 #include <cuda.h>
+#ifdef DNC_WATCHDOG
+#include "watchdog.cuh"
+#endif
 
 namespace dnc::cuda {
 
@@ -129,6 +132,7 @@ DNC_DEVICE void barrier_expect(uint32_t barrier, uint32_t bytes) {
 
 // Waits for the phase of this parity, the current one or the one before it: a barrier that has
 // completed no phase counts the one before as completed with parity 1.
+#ifndef DNC_WATCHDOG
 DNC_DEVICE void barrier_wait(uint32_t barrier, uint32_t parity) {
   asm volatile(
       "{\n"
@@ -140,6 +144,7 @@ DNC_DEVICE void barrier_wait(uint32_t barrier, uint32_t parity) {
       "r"(parity)
       : "memory");
 }
+#endif
 
 // Barrier `name` (1-15) of `threads` threads of the block (9.7.13.1).
 DNC_DEVICE void named_barrier(int name, int threads) {
