@@ -1,228 +1,191 @@
-"""Everything that needs a GPU, in one command: build, tests, sanitizer, benchmarks, a model.
+"""A GPU's first fifteen minutes, in two calls: is everything right, and how fast is it?
 
-    python bench/gpu.py --out runs/gpu              (or `make gpu`)
+    python bench/gpu_prepare.py                          # before, without a GPU
+    python bench/gpu.py --call check --out runs/gpu      # 250 s at most
+    python bench/gpu.py --call measure --out runs/gpu    # 410 s at most
 
-Each part runs in a process of its own with a time limit and leaves what it said in `gpu.log`. A
-part that passed is not repeated when the command is given again with the same folder and commit, so
-a machine that is lent for minutes can be used in pieces. `gpu.json` tells how each part ended,
-`suite.json` and `model.json` hold the figures, `results.md` a table of them. Parts also run alone:
-`--parts suite,model`. Python packages that the machine lacks are taken from a folder of wheels.
+Each part runs in a process group of its own, which is killed at its deadline; after that the next
+one runs, unless the killed one still has the device. `CALL.json` holds how each part ended and what
+it found, `CALL.log` what it said, `results.md` tables of both calls; all are written after every
+part. A part that passed is not repeated when the command is given again with the same folder and
+commit. Neither git nor a package index is needed. `--dry-run` does the same parts without a GPU.
+docs/benchmarks.md says what to type when.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+import signal
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import date
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from gpu_dry_run import set_up
+from gpu_parts import FIRST_CONTACT, Call, Places, deadlines, parts
+from gpu_prepare import CUDA_BIN, ROOT, SITE, commit
+from gpu_process import (
+    PASSED,
+    Ending,
+    Part,
+    Running,
+    StuckDeviceError,
+    check_device_is_free,
+    occupants,
+)
+from gpu_results import results, write
 
-ROOT = Path(__file__).resolve().parents[1]
 TAIL = 25
 
 
-@dataclass(frozen=True)
-class Part:
-    """A command, in words for a process, and the seconds it may take."""
+class Session:
+    """One call: its parts, in order, and what is known of them."""
 
-    name: str
-    command: Sequence[str]
-    limit_s: int
+    def __init__(self, call: str, out: Path, environment: dict[str, str], at: str) -> None:
+        self.file, self.log = out / f"{call}.json", out / f"{call}.log"
+        self.out, self.environment, self.commit = out, environment, at
+        self.endings: dict[str, Any] = (
+            json.loads(self.file.read_text()) if self.file.exists() else {}
+        )
+        self.background: dict[str, Running] = {}
+        self.occupants = occupants()
+
+    def has_passed(self, part: str) -> bool:
+        """Whether a part has passed on this very commit."""
+        ending = self.endings.get(part, {})
+        return (ending.get("status"), ending.get("commit")) == (PASSED, self.commit)
+
+    def run(self, part: Part, limit_s: float) -> None:
+        """Run a part, or start it if it is one for the background.
+
+        Raises StuckDeviceError when something that was killed still has the device.
+        """
+        began = time.perf_counter()
+        if part.needs in self.background:
+            self._finish(self.background.pop(part.needs), limit_s)
+        left = limit_s - (time.perf_counter() - began)
+        if part.needs is not None and not self.has_passed(part.needs):
+            self._keep(part, Ending(f"not started: {part.needs} failed", 0, limit_s, self.commit))
+        elif part.background:
+            self.background[part.name] = self._start(part)
+        else:
+            self._finish(self._start(part), left)
+
+    def stop(self, reason: str) -> None:
+        """Kill what runs in the background."""
+        for running in self.background.values():
+            self._finish(running, 0)
+        self.background.clear()
+        if reason:
+            typer.echo(reason)
+
+    def _start(self, part: Part) -> Running:
+        file = self.log.with_name(f"{part.name.replace(' ', '-').replace(',', '')}.log")
+        return Running(part, file, ROOT, self.environment)
+
+    def _finish(self, running: Running, limit_s: float) -> None:
+        ending = running.end(limit_s, self.commit)
+        said = running.log.read_text(errors="replace")
+        running.log.unlink()
+        with self.log.open("a") as file:
+            file.write(said)
+        self._keep(running.part, ending)
+        if ending.status != PASSED:
+            typer.echo("\n".join(said.splitlines()[-TAIL:]))
+            check_device_is_free(self.occupants)
+
+    def _keep(self, part: Part, ending: Ending) -> None:
+        # so that a table's rows stand in the order in which parts ran last
+        self.endings.pop(part.name, None)
+        self.endings[part.name] = asdict(ending)
+        write(self.file, json.dumps(self.endings, indent=1) + "\n")
+        write(self.out / "results.md", results(self.out))
+        typer.echo(f"{part.name}: {ending.status}, {ending.seconds:.0f} of {ending.limit_s:.0f} s")
 
 
-@dataclass(frozen=True)
-class Ending:
-    """How a part ended on a commit: "passed", "failed" or "took too long"."""
-
-    status: str
-    seconds: float
-    commit: str
-
-
-def parts(out: Path) -> list[Part]:
-    """Return everything there is to do, in order."""
-    python = sys.executable
-    folder = ROOT / "tests/sparse"
-    named = sorted(path for word in ("triton", "cuda", "gpu") for path in folder.glob(f"*{word}*"))
-    # a kernel that waits for ever stops a part of its own
-    blocks = str(folder / "test_cuda_blocks.py")
-    on_device = [str(path) for path in named if path.name.startswith("test_")]
-    on_device.remove(blocks)
-    pytest = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    memcheck = ["compute-sanitizer", "--tool", "memcheck", "--error-exitcode", "9"]
-    suite = [python, "-m", "dnc_sparse", "bench", "--suite", "gpu"]
-    return [
-        Part("card", ["nvidia-smi"], 30),
-        Part(
-            "build",
-            [python, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "-e", str(ROOT)],
-            300,
-        ),
-        Part("info", [python, "-m", "dnc_sparse", "info"], 60),
-        Part("device tests", [*pytest, *on_device], 240),
-        Part("block kernels", [*pytest, blocks], 120),
-        Part(
-            "sanitizer",
-            [*memcheck, *pytest, "-k", "gpu and batch_size", str(folder / "test_cuda.py")],
-            150,
-        ),
-        Part("compile", [python, str(ROOT / "bench/gpu_compile.py")], 240),
-        Part("suite", [*suite, "--json", str(out / "suite.json"), "--plot", str(out)], 420),
-        Part(
-            "model",
-            [python, str(ROOT / "examples/language_model.py"), "--out", str(out / "model.json")],
-            240,
-        ),
-        Part("all tests", [*pytest, "-n", str(min(12, os.cpu_count() or 1)), "tests"], 300),
-    ]
+def perform(session: Session, chosen: list[Part], budget_s: float | None) -> None:
+    """Run the parts one after the other, each until its deadline at most."""
+    began = time.perf_counter()
+    ends = deadlines(chosen)
+    most = ends[chosen[-1].name]
+    most = most if budget_s is None else min(most, budget_s)
+    typer.echo(f"{len(chosen)} parts, {most:.0f} s at most")
+    reason = ""
+    try:
+        for part in chosen:
+            left = min(ends[part.name], most) - (time.perf_counter() - began)
+            # a part in the background shares the time of the others
+            if left <= 0 and not part.background:
+                typer.echo(f"{part.name}: not started, the time is up; give the command again")
+                continue
+            if part.name == "suite" and session.has_passed(FIRST_CONTACT):
+                part = Part(**(vars(part) | {"command": [*part.command, "--block-kernels"]}))
+            session.run(part, left)
+    except StuckDeviceError as error:
+        reason = f"stopped, for nothing after this would be timed right: {error}"
+    finally:
+        session.stop(reason)
+    typer.echo(f"{time.perf_counter() - began:.0f} s of {most:.0f} s")
 
 
-def run(part: Part, log: Path, commit: str) -> Ending:
-    """Run a part, appending what it says to the log."""
-    started = time.perf_counter()
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    with log.open("a") as file:
-        file.write(f"\n=== {part.name}: {' '.join(part.command)}\n")
-        file.flush()
-        try:
-            done = subprocess.run(
-                part.command,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                timeout=part.limit_s,
-                cwd=ROOT,
-                env=environment,
-                check=False,
-            )
-            status = "passed" if done.returncode == 0 else "failed"
-        except FileNotFoundError as error:
-            file.write(f"{error}\n")
-            status = "failed"
-        except subprocess.TimeoutExpired:
-            status = "took too long"
-    return Ending(status, round(time.perf_counter() - started, 1), commit)
+def surroundings(dry: bool) -> dict[str, str]:
+    """Return the environment of parts: this package, prepared ones and nvcc are at hand."""
+    changes = set_up(DRY_FOLDER) if dry else {}
+    first, last = changes.pop("PATH_FIRST", ""), CUDA_BIN
+    path = [first, os.environ.get("PATH", ""), last]
+    python = [str(ROOT), str(SITE), os.environ.get("PYTHONPATH", "")]
+    return (
+        os.environ
+        | {"PYTHONUNBUFFERED": "1", "PATH": ":".join(filter(None, path))}
+        | {"PYTHONPATH": ":".join(filter(None, python))}
+        | changes
+    )
+
+
+DRY_FOLDER = ROOT / "build/gpu-dry-run"
 
 
 def main(
+    call: Annotated[Call, typer.Option(help="First check, then measure.")] = "check",
     out: Annotated[Path, typer.Option(help="Folder for results; also resumes from it.")] = Path(
         "runs/gpu"
     ),
-    only: Annotated[str, typer.Option("--parts", help="Only these parts, separated by ,")] = "",
-    wheels: Annotated[
-        Path | None, typer.Option(help="Folder of wheels to install first, without an index.")
+    only: Annotated[str, typer.Option("--parts", help="Only these parts, separated by ;")] = "",
+    budget_s: Annotated[
+        float | None, typer.Option(help="End after so many seconds, if sooner.")
     ] = None,
-    budget_s: Annotated[int, typer.Option(help="No part starts after so many seconds.")] = 480,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Without a GPU, all small.")] = False,
 ) -> None:
-    """Build, test and measure on the GPU of this machine."""
-    os.chdir(ROOT)
+    """Check or measure everything that needs a GPU."""
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    state, log = out / "gpu.json", out / "gpu.log"
-    known: dict[str, Any] = json.loads(state.read_text()) if state.exists() else {}
-    wanted = parts(out)
-    names = [part.name for part in wanted]
-    asked = [name.strip() for name in only.split(",")] if only else names
+    every = parts(call, Places(out, DRY_FOLDER) if dry_run else Places(out), dry_run)
+    names = [part.name for part in every]
+    asked = [name.strip() for name in only.split(";")] if only else names
     unknown = [name for name in asked if name not in names]
     if unknown:
-        raise typer.BadParameter(f"unknown part {unknown[0]!r}; known: {', '.join(names)}")
-    if wheels is not None:
-        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps"]
-        subprocess.run([*pip, *map(str, sorted(wheels.glob("*.whl")))], check=True)
-    # also where nvidia-smi cannot list the card
-    os.environ.setdefault("CMAKE_ARGS", "-DDNC_CUDA=NVCC")
-    commit = _git("rev-parse", "--short", "HEAD")
-    started = time.perf_counter()
-    for part in wanted:
-        before = known.get(part.name, {})
-        if part.name not in asked or (before.get("status"), before.get("commit")) == (
-            "passed",
-            commit,
-        ):
-            continue
-        if time.perf_counter() - started > budget_s:
-            typer.echo(f"{part.name}: not started, the time is up; give the command again")
-            continue
-        proven = known.get("block kernels", {}).get("status") == "passed"
-        if part.name == "suite" and proven:
-            part = replace(part, command=[*part.command, "--block-kernels"])
-        ending = run(part, log, commit)
-        known[part.name] = asdict(ending)
-        _write(state, json.dumps(known, indent=1) + "\n")
-        typer.echo(f"{part.name}: {ending.status} after {ending.seconds:.0f} s")
-        if ending.status != "passed":
-            typer.echo("\n".join(log.read_text().splitlines()[-TAIL:]))
-    _write(out / "results.md", results(out, known))
-    typer.echo((out / "results.md").read_text())
-    raise typer.Exit(code=any(ending["status"] != "passed" for ending in known.values()))
-
-
-def results(out: Path, known: dict[str, Any]) -> str:
-    """Return what is known so far as Markdown."""
-    lines = [f"# `bench/gpu.py`, {date.today().isoformat()}", ""]
-    suite, model = (_read(out / name) for name in ("suite.json", "model.json"))
-    if suite:
-        machine = suite["machine"]
-        lines += [
-            f"{machine.get('gpu')}, CUDA {machine.get('cuda')}, torch {machine['torch']}, "
-            f"Python {machine['python']}, commit {machine['commit']}.",
-            "",
-            "| measure | of | goal | value | us | us of the other |",
-            "|---|---|---|---|---|---|",
-            *(_row(measure) for measure in suite["measures"]),
-            "",
-        ]
-    if model:
-        dense, sparse = model["dense"], model["sparse"]
-        ratio = sparse["tokens_per_second"] / dense["tokens_per_second"]
-        lines += [
-            "| model | parameters | tokens/s | last loss |",
-            "|---|---|---|---|",
-            *(
-                f"| {kind} | {own['parameters']:,} | {own['tokens_per_second']:,.0f} "
-                f"| {own['losses'][-1]:.3f} |"
-                for kind, own in (("dense", dense), ("sparse", sparse))
-            ),
-            "",
-            f"Sparse trains {ratio:.2f} times as fast.",
-            "",
-        ]
-    lines += ["| part | ended | seconds | commit |", "|---|---|---|---|"]
-    lines += [
-        f"| {name} | {own['status']} | {own['seconds']} | {own['commit']} |"
-        for name, own in known.items()
+        raise typer.BadParameter(f"unknown part {unknown[0]!r}; known: {'; '.join(names)}")
+    # so that whoever ends this ends its parts
+    signal.signal(signal.SIGTERM, lambda number, frame: exit(128 + number))
+    environment = surroundings(dry_run)
+    os.environ["PATH"] = environment["PATH"]
+    session = Session(call, out, environment, commit())
+    # a tree with changes is another one each time
+    kept = () if session.commit == "unknown" or session.commit.endswith("+") else session.endings
+    chosen = [
+        part
+        for part in every
+        if part.name in asked and not (part.name in kept and session.has_passed(part.name))
     ]
-    return "\n".join(lines) + "\n"
-
-
-def _row(measure: dict[str, Any]) -> str:
-    value, ours, theirs = (measure[name] for name in ("value", "against_seconds", "seconds"))
-    if value is None:
-        cells = (measure["unavailable"], "", "")
-    else:
-        cells = (f"{value:.3f}", f"{ours * 1e6:,.1f}", f"{theirs * 1e6:,.1f}")
-    return f"| {measure['row']} | {measure['detail']} | {measure['goal']} | {' | '.join(cells)} |"
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text()) if path.exists() else None
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    if chosen:
+        perform(session, chosen, budget_s)
+    text = results(out)
+    write(out / "results.md", text)
+    typer.echo(text)
+    failed = [name for name, ending in session.endings.items() if ending["status"] != PASSED]
+    raise typer.Exit(code=bool(failed) or bool(set(asked) - set(session.endings)))
 
 
 if __name__ == "__main__":

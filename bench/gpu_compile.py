@@ -1,4 +1,4 @@
-"""Compile every Triton kernel of the GPU suite, in several processes, before anything is timed.
+"""Compile every Triton kernel that the GPU suite may race, in several processes.
 
 Triton keeps what it compiled in the user's cache, where the suite's own process finds it.
 """
@@ -8,48 +8,57 @@ from __future__ import annotations
 import os
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
 
-from dnc_sparse.backends import gpu
+from dnc_sparse.backends import triton
 from dnc_sparse.bench.gpu_suite import GPU_SUITE
 from dnc_sparse.bench.measures import Setting
 
 MOST_PROCESSES = 12
+# what the interpreter of a CPU takes a second for
+TOY = Setting(128, 128, 64, 1 / 2, 16, "float16", device="cpu")
 
 
 def compile_one(setting: Setting) -> str:
-    """Run every sparse method of a setting's junction once."""
+    """Run every tile of a setting's junction once."""
     problem = setting.problem()
-    pattern, layer = problem.pattern, problem.layer
-    bias = layer.bias
-    arguments = {
-        "forward": (problem.x, layer.weight, bias, pattern, False),
+    pattern, layer, runs = problem.pattern, problem.layer, 0
+    arguments: dict[Any, tuple[Any, ...]] = {
+        "forward": (problem.x, layer.weight, layer.bias, pattern, False),
         "grad_input": (problem.grad_y, layer.weight, pattern),
         "grad_weight": (problem.grad_y, problem.x, pattern),
         "backward": (problem.grad_y, problem.x, layer.weight, pattern, True),
     }
-    runs = 0
+    device, dtype = problem.x.device, problem.dtype
+    reason = triton.unavailable(device.type, dtype, pattern.block)
+    if reason is not None:
+        return f"{setting}: {reason}"
     with torch.no_grad():
-        for function, own in arguments.items():
-            case = gpu.Case(function, pattern, problem.batch, problem.dtype, problem.x.device)
-            for method in case.methods():
-                if method != gpu.SEPARATE:
-                    gpu.compute(method, function, own)
-                    runs += 1
-    torch.cuda.synchronize()
-    return f"{setting}: {runs} methods"
+        for function, values in arguments.items():
+            for tile in triton.candidates(function, pattern, dtype, problem.batch, device):
+                triton.run(function, tile, values)
+                runs += 1
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return f"{setting}: {runs} tiles"
 
 
-def main() -> None:
-    """Compile for all settings of the suite."""
+def main(
+    device: Literal["cuda", "cpu"] = "cuda",
+    processes: Annotated[int, typer.Option(help="That compile at a time.")] = MOST_PROCESSES,
+) -> None:
+    """Compile for all settings of the suite; on the CPU, try it with one small one."""
     settings = list(dict.fromkeys(measure.run.setting for measure in GPU_SUITE))
-    workers = min(MOST_PROCESSES, os.cpu_count() or 1)
+    if device == "cpu":
+        settings = [TOY]
+    workers = min(processes, os.cpu_count() or 1, len(settings))
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for line in pool.map(compile_one, settings):
             typer.echo(line)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -54,7 +54,8 @@ def _state(command: Sequence[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _library() -> Path:
+def library() -> Path:
+    """Return the library of all kernels, emulated: a Python module, and plain C for ctypes."""
     kernels = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc/cuda").glob("*.cu"))
     bindings = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("csrc/bindings_cuda*.cpp"))
     return build("_cuda", *kernels, *bindings, "tests/cuda/emulator.cpp")
@@ -63,7 +64,7 @@ def _library() -> Path:
 @cache
 def module() -> ModuleType:
     """Return `dnc_sparse._cuda` with its kernels emulated: it computes on CPU tensors."""
-    spec = importlib.util.spec_from_file_location("_cuda", _library())
+    spec = importlib.util.spec_from_file_location("_cuda", library())
     assert spec is not None
     assert spec.loader is not None
     result = importlib.util.module_from_spec(spec)
@@ -81,14 +82,14 @@ class Wavefronts:
 @contextmanager
 def counted_wavefronts() -> Iterator[Wavefronts]:
     """Count what the emulated kernels do inside the block."""
-    library = ctypes.CDLL(str(_library()))
-    for function in (library.emulator_wavefronts, library.emulator_least_wavefronts):
+    emulator = ctypes.CDLL(str(library()))
+    for function in (emulator.emulator_wavefronts, emulator.emulator_least_wavefronts):
         function.restype = ctypes.c_int64
-    library.emulator_count_banks(1)
+    emulator.emulator_count_banks(1)
     result = Wavefronts()
     try:
         yield result
-        result.taken = library.emulator_wavefronts()
-        result.least = library.emulator_least_wavefronts()
+        result.taken = emulator.emulator_wavefronts()
+        result.least = emulator.emulator_least_wavefronts()
     finally:
-        library.emulator_count_banks(0)
+        emulator.emulator_count_banks(0)
