@@ -65,15 +65,18 @@ cudaError_t start_multiply(const BlockTask& task, Samples from, const void* weig
       encode_map<T>(x_map, from.data, task.batch, features, from.stride, Layout::kSamples);
   if (error == cudaSuccess) error = encode_weight<T>(weight_map, task.blocks, weight);
   if (error == cudaSuccess) {
-    error = encode_map<T>(y_map, out, task.batch, outputs, outputs, kTileWidth);
+    error = encode_map<T>(y_map, out, task.batch, outputs, outputs, Layout::kGroupSamples);
   }
   if (error != cudaSuccess) return error;
-  const int64_t units = int64_t{sizes.outputs} * sizes.panels;
-  const int64_t blocks =
+  // neighbouring panels share their weights, where these are not kept anyway
+  const int cluster = !kResident && sizes.panels > 1 && task.multiprocessors > 1 ? 2 : 1;
+  const int64_t units = int64_t{sizes.outputs} * divide_up(sizes.panels, cluster);
+  const int64_t clusters =
       kResident ? sizes.outputs * std::min(task.multiprocessors / sizes.outputs, sizes.panels)
-                : std::min<int64_t>(units, task.multiprocessors);
-  return launch(multiply_kernel<kBlock, T, kTransposed, kResident>, blocks, kThreads,
-                Layout::shared_bytes(sizes.terms), task.stream, x_map, weight_map, y_map, sizes);
+                : std::min<int64_t>(units, task.multiprocessors / cluster);
+  return launch_clusters(multiply_kernel<kBlock, T, kTransposed, kResident>, cluster,
+                         clusters * cluster, kThreads, Layout::shared_bytes(sizes.terms),
+                         task.stream, x_map, weight_map, y_map, sizes);
 }
 
 // Whether each block can keep the weights of one output without leaving many multiprocessors idle.
@@ -231,7 +234,7 @@ int with_half(dnc_place place, dnc_dtype dtype, const dnc_blocks& blocks, int64_
               Start start) {
   // coordinates of the copy engine, and the kernels' own, are int32
   const int64_t largest = divide_up(batch, 64) * std::max(blocks.rows, blocks.columns);
-  if (!has_kernels(blocks) || batch > INT32_MAX - 256 || largest > INT32_MAX ||
+  if (!has_kernels(blocks) || batch > INT32_MAX - 512 || largest > INT32_MAX ||
       (blocks.rows * blocks.slots + 1) * blocks.block > INT32_MAX) {
     return cudaErrorInvalidValue;
   }

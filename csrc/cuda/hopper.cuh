@@ -90,10 +90,42 @@ DNC_DEVICE void store_shared(uint32_t address, uint32_t value) {
   asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
 }
 
+// Stores four 8 x 8 matrices of 16-bit numbers, of which lane l holds the numbers of row l / 4,
+// columns 2 (l % 4) and the next, transposed: lane 8 m + i leads to the 16 bytes that take column i
+// of matrix m (9.7.15.1.2, stmatrix).
+DNC_DEVICE void store_transposed(uint32_t address, const uint32_t (&pairs)[4]) {
+  asm volatile(
+      "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
+      "r"(pairs[0]), "r"(pairs[1]), "r"(pairs[2]), "r"(pairs[3])
+      : "memory");
+}
+
 DNC_DEVICE uint32_t load_shared(uint32_t address) {
   uint32_t value;
   asm volatile("ld.shared.u32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
   return value;
+}
+
+// ---- clusters: blocks that run at the same time and reach each other's shared memory
+
+DNC_DEVICE int cluster_rank() {
+  int rank;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+
+DNC_DEVICE int cluster_ranks() {
+  int ranks;
+  asm volatile("mov.u32 %0, %%cluster_nctarank;" : "=r"(ranks));
+  return ranks;
+}
+
+// A barrier of all threads of the cluster (9.7.13.3).
+DNC_DEVICE void cluster_sync() {
+  asm volatile(
+      "barrier.cluster.arrive.release;\n"
+      "barrier.cluster.wait.acquire;" ::
+          : "memory");
 }
 
 // ---- pairs of 16-bit numbers
@@ -122,6 +154,18 @@ DNC_DEVICE void barrier_init_fence() {
 
 DNC_DEVICE void barrier_arrive(uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+// Arrives at the barrier of this address in another block of the cluster, or in this one.
+DNC_DEVICE void barrier_arrive_at(uint32_t barrier, int rank) {
+  asm volatile(
+      "{\n"
+      ".reg .b32 there;\n"
+      "mapa.shared::cluster.u32 there, %0, %1;\n"
+      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n"
+      "}" ::"r"(barrier),
+      "r"(rank)
+      : "memory");
 }
 
 // Arrives and adds `bytes` to what the phase waits for.
@@ -165,6 +209,17 @@ DNC_DEVICE void load_box(uint32_t tile, const CUtensorMap& map, int feature, int
       "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
       " [%0], [%1, {%2, %3}], [%4];" ::"r"(tile),
       "l"(&map), "r"(feature), "r"(row), "r"(barrier)
+      : "memory");
+}
+
+// The same for every block of the cluster whose rank's bit is in `mask`, to the tile and barrier of
+// these addresses in each.
+DNC_DEVICE void load_box_to(uint32_t tile, const CUtensorMap& map, int feature, int row,
+                            uint32_t barrier, int mask) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(tile),
+      "l"(&map), "r"(feature), "r"(row), "r"(barrier), "h"(uint16_t(mask))
       : "memory");
 }
 
@@ -213,6 +268,13 @@ DNC_DEVICE void commit_products() { asm volatile("wgmma.commit_group.sync.aligne
 template <int kPending>
 DNC_DEVICE void wait_products() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+
+// Sums whose products are done: the compiler reads none of them before this.
+template <int kSums>
+DNC_DEVICE void settle(float (&sum)[kSums]) {
+#pragma unroll
+  for (int i = 0; i < kSums; ++i) asm volatile("" : "+f"(sum[i])::"memory");
 }
 
 #define DNC_F4(d, i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])

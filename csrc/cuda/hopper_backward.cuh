@@ -311,6 +311,7 @@ __device__ void backward_sum(const BackwardLayout<kBlock, kPairs, kInput>& at,
         grads.advance();
       }
       wait_products<0>();
+      if (kInput) settle(grad_input);
       if (signals) {
         barrier_arrive(at.grad_empty(previous));
         barrier_arrive(at.input_empty(inputs.stage));
@@ -327,6 +328,8 @@ __device__ void backward_sum(const BackwardLayout<kBlock, kPairs, kInput>& at,
     }
 #pragma unroll
     for (int pair = 0; pair < kPairs; ++pair) {
+#pragma unroll
+      for (int tile = 0; tile < Layout::kTiles; ++tile) settle(grad_weight[pair][tile]);
       if (unit.first + pair * 2 + group < task.degree) {
         const int flat = unit.flat(pair * 2 + group, task);
         const int64_t block = int64_t{unit.split} * task.rows * task.slots + flat;

@@ -1,18 +1,28 @@
-// y = finish(x W^T), or grad_x = grad_y W, on Hopper: copies ahead of the tensor cores.
+// y = finish(x W^T), or grad_x = grad_y W, on Hopper: copies ahead of the tensor cores, results
+// written while the tensor cores work on what comes next.
 //
 // | name     | meaning                                                                           |
 // |----------|-----------------------------------------------------------------------------------|
 // | b        | edge of a weight block: 64 or 128 features                                        |
 // | output   | a block of b features of the result: a right block row forward, a left block      |
 // |          | column transposed                                                                 |
+// | band     | 64 of an output's features: what a warpgroup sums up for its 128 samples at once  |
 // | term     | one weight block that an output sums over: a slot, or a target when transposed    |
 // | chunk    | 64 of the b features that a term sums over: what one stage of the ring holds      |
-// | unit     | one output for 256 samples; all are equal, so blocks take every gridDim-th        |
+// | panel    | 256 samples                                                                       |
+// | unit     | one output for one panel; all are equal, so blocks take turns                     |
 // | resident | the weights of the output stay in shared memory and only x streams                |
+// | cluster  | two blocks with the same output and neighbouring panels: each requests half of    |
+// |          | the weights, and the copy engine brings them to both                              |
 //
-// One warpgroup copies, two multiply, 128 samples each. Units run through the outputs first, so
-// that the blocks at work share their samples of x in L2. The stored weight block serves both
-// directions: [right, left] is K-major forward and N-major transposed.
+// One warpgroup copies, two multiply, 128 samples each. Weights are the operand of 64 rows and
+// samples that of 128 columns, which reads 96 bytes of shared memory per clock of the tensor cores
+// where 64 x 64 would read 128. Units run through the outputs first, so that the blocks at work
+// share their samples of x in L2. The stored weight block serves both directions: [right, left] is
+// K-major forward and M-major transposed.
+//
+// A warpgroup has two sets of sums. While it rounds and stores one, products add to the other: the
+// output's other band (b = 128), or the next unit (b = 64).
 #pragma once
 
 #include "hopper.cuh"
@@ -25,7 +35,7 @@ struct Multiply {
   int outputs;
   int terms;
   int slots;   // weight blocks per right block row
-  int panels;  // 256 samples each, the last one perhaps in part
+  int panels;  // the last one perhaps in part
   bool relu;
 };
 
@@ -33,12 +43,14 @@ template <int kBlock, bool kResident>
 struct MultiplyLayout {
   static constexpr int kSamples = 256;
   static constexpr int kGroupSamples = kSamples / 2;
-  static constexpr int kChunks = kBlock / kTileWidth;  // of a term; also tiles across an output
+  static constexpr int kBands = kBlock / kTileWidth;
+  static constexpr int kChunks = kBlock / kTileWidth;  // of a term
   static constexpr int kStages = kResident ? 3 : 4;
   static constexpr int kInputBytes = kSamples * kRowBytes;
-  static constexpr int kWeightBytes = kBlock * kRowBytes;  // of a chunk
+  static constexpr int kWeightTileBytes = 64 * kRowBytes;  // of a band or, transposed, a chunk
+  static constexpr int kWeightBytes = kBands * kWeightTileBytes;  // of a chunk
   static constexpr int kStageBytes = kInputBytes + (kResident ? 0 : kWeightBytes);
-  static constexpr int kOutBytes = 64 * kBlock * 2;  // what a warpgroup stores at a time
+  static constexpr int kOutBytes = kGroupSamples * kRowBytes;  // a warpgroup's samples of a band
   static constexpr int kStaging = kStages * kStageBytes;
   static constexpr int kBarriers = kStaging + 2 * kOutBytes;
   static constexpr int kPanel = kBarriers + kGroupBytes;
@@ -49,6 +61,22 @@ struct MultiplyLayout {
   // shared memory begins anywhere, tiles at multiples of 1024
   __host__ __device__ static constexpr int shared_bytes(int terms) {
     return kPanel + panel_bytes(terms) + kGroupBytes;
+  }
+};
+
+// The units of this block, in order.
+struct MultiplyUnits {
+  int first, step, count;
+  int rank, ranks;  // of the block in its cluster
+
+  __device__ explicit MultiplyUnits(const Multiply& task)
+      : rank(cluster_rank()), ranks(cluster_ranks()) {
+    first = blockIdx.x / ranks;
+    step = gridDim.x / ranks;
+    count = task.outputs * ((task.panels + ranks - 1) / ranks);
+  }
+  __device__ int panel(int unit, const Multiply& task) const {
+    return unit / task.outputs * ranks + rank;
   }
 };
 
@@ -69,14 +97,14 @@ struct MultiplyRing {
   __device__ uint32_t empty(int stage) const { return full(stage) + 8; }
   __device__ uint32_t panel_full() const { return full(Layout::kStages); }
 
-  // Requests the weights of one chunk: of the block's [right, left] tiles those with its features
-  // on the summed side.
+  // Requests the weights of one chunk for the blocks of `mask`: of the [right, left] tiles those
+  // with the chunk's features on the summed side.
   __device__ void load_weight(uint32_t tiles, const CUtensorMap& weight, int flat, int chunk,
-                              uint32_t barrier) const {
-    for (int n = 0; n < Layout::kChunks; ++n) {
-      const int right = flat * kBlock + (kTransposed ? chunk : n) * kTileWidth;
-      const int left = (kTransposed ? n : chunk) * kTileWidth;
-      load_box(tiles + n * 64 * kRowBytes, weight, left, right, barrier);
+                              uint32_t barrier, int mask) const {
+    for (int band = 0; band < Layout::kBands; ++band) {
+      const int right = flat * kBlock + (kTransposed ? chunk : band) * kTileWidth;
+      const int left = (kTransposed ? band : chunk) * kTileWidth;
+      load_box_to(tiles + band * Layout::kWeightTileBytes, weight, left, right, barrier, mask);
     }
   }
 };
@@ -87,22 +115,24 @@ __device__ void multiply_load(const MultiplyRing<kBlock, kTransposed, kResident>
                               const CUtensorMap& x, const CUtensorMap& weight,
                               const Multiply& task) {
   using Layout = MultiplyLayout<kBlock, kResident>;
+  const MultiplyUnits units(task);
   if (kResident) {
-    const int output = blockIdx.x % task.outputs;
+    const int output = units.first % task.outputs;
     barrier_expect(ring.panel_full(), Layout::panel_bytes(task.terms));
     for (int term = 0; term < task.terms; ++term) {
       const int entry = output * task.terms + term;
       const int flat = kTransposed ? task.table[entry] : entry;
       for (int chunk = 0; chunk < Layout::kChunks; ++chunk) {
         const uint32_t tiles = ring.weight(0, term * Layout::kChunks + chunk);
-        ring.load_weight(tiles, weight, flat, chunk, ring.panel_full());
+        ring.load_weight(tiles, weight, flat, chunk, ring.panel_full(), 1 << units.rank);
       }
     }
   }
   Cursor<Layout::kStages> cursor;
-  for (int unit = blockIdx.x; unit < task.outputs * task.panels; unit += gridDim.x) {
+  int turn = 0;  // the block of the cluster that requests a chunk's weights
+  for (int unit = units.first; unit < units.count; unit += units.step) {
     const int output = unit % task.outputs;
-    const int sample = unit / task.outputs * Layout::kSamples;
+    const int sample = units.panel(unit, task) * Layout::kSamples;
     for (int term = 0; term < task.terms; ++term) {
       const int entry = output * task.terms + term;
       const int stored = task.table[entry];
@@ -114,109 +144,188 @@ __device__ void multiply_load(const MultiplyRing<kBlock, kTransposed, kResident>
         barrier_expect(ring.full(stage), Layout::kStageBytes);
         load_box(ring.input(stage), x, source * kBlock + chunk * kTileWidth, sample,
                  ring.full(stage));
-        if (!kResident) {
-          ring.load_weight(ring.weight(stage, 0), weight, flat, chunk, ring.full(stage));
+        if (!kResident && turn == units.rank) {
+          ring.load_weight(ring.weight(stage, 0), weight, flat, chunk, ring.full(stage),
+                           (1 << units.ranks) - 1);
         }
+        turn = turn + 1 == units.ranks ? 0 : turn + 1;
         cursor.advance();
       }
     }
   }
 }
 
-// Writes 64 samples of an output to the warpgroup's staging tiles and on to y.
-template <int kBlock, class T>
-__device__ void store_result(const float (&sum)[kBlock / 2], uint32_t staging, const CUtensorMap& y,
-                             int feature, int sample, const Multiply& task) {
+// Writes 64 features of 128 samples, with the bias of features `row` and 8 further, to the
+// warpgroup's staging tile and on to y.
+template <class T>
+__device__ void store_band(const float (&sum)[64], const float (&bias)[2], bool relu,
+                           uint32_t staging, const CUtensorMap& y, int feature, int sample) {
   const int thread = threadIdx.x % kWarpGroup;
   const int barrier = threadIdx.x / kWarpGroup;
-  const int row = thread / 32 * 16 + thread % 32 / 4;
-  const int first = thread % 4 * 2;
+  const int lane = thread % 32;
   if (thread == 0) {
     wait_stores_read();
   }
   named_barrier(barrier, kWarpGroup);
+  // of 16 samples by the warp's 16 features, lane l leads to the line of 8 features that holds
+  // sample l % 8 + l / 16 * 8
+  const int line = lane % 8 + lane / 16 * 8;
+  const int column = (thread / 32 * 16 + lane / 8 % 2 * 8) * 2;
 #pragma unroll
-  for (int j = 0; j < kBlock / 8; ++j) {
-    const int column = j * 8 + first;
-    float2 bias{0, 0};
-    if (task.bias != nullptr) {
-      bias = unpack<T>(static_cast<const uint32_t*>(task.bias)[(feature + column) / 2]);
-    }
+  for (int j = 0; j < 16; j += 2) {
+    uint32_t pairs[4];
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const float low = positive(sum[j * 4 + half * 2] + bias.x, task.relu);
-      const float high = positive(sum[j * 4 + half * 2 + 1] + bias.y, task.relu);
-      const uint32_t offset = swizzled((row + half * 8) * kRowBytes + column % kTileWidth * 2);
-      store_shared(staging + column / kTileWidth * 64 * kRowBytes + offset, pack<T>(low, high));
+    for (int i = 0; i < 4; ++i) {
+      const int at = (j + i / 2) * 4 + i % 2 * 2;
+      pairs[i] =
+          pack<T>(positive(sum[at] + bias[i % 2], relu), positive(sum[at + 1] + bias[i % 2], relu));
     }
+    store_transposed(staging + swizzled((j * 8 + line) * kRowBytes + column), pairs);
   }
   async_proxy_fence();
   named_barrier(barrier, kWarpGroup);
   if (thread == 0) {
-    for (int tile = 0; tile < kBlock / kTileWidth; ++tile) {
-      store_box(y, feature + tile * kTileWidth, sample, staging + tile * 64 * kRowBytes);
-    }
+    store_box(y, feature, sample, staging);
     commit_stores();
   }
 }
 
-// A warpgroup's half of the samples.
+// A warpgroup's half of the samples. ptxas keeps products and the arithmetic on finished sums apart
+// only in straight lines (else C7514: it waits after each product), so no step below is
+// conditional.
 template <int kBlock, class T, bool kTransposed, bool kResident>
-__device__ void multiply_sum(const MultiplyRing<kBlock, kTransposed, kResident>& ring,
-                             const CUtensorMap& y, const Multiply& task) {
+struct MultiplySum {
   using Layout = MultiplyLayout<kBlock, kResident>;
-  constexpr int kSteps = Layout::kGroupSamples / 64;
-  const int group = threadIdx.x / kWarpGroup - 1;
-  const bool signals = threadIdx.x % 32 == 0;
-  const int chunks = task.terms * Layout::kChunks;
-  float sum[kSteps][kBlock / 2];
-  Cursor<Layout::kStages> cursor;
-  if (kResident) {
-    barrier_wait(ring.panel_full(), 0);
-  }
-  for (int unit = blockIdx.x; unit < task.outputs * task.panels; unit += gridDim.x) {
-    int previous = 0;
-    for (int chunk = 0; chunk < chunks; ++chunk) {
-      const int stage = cursor.stage;
-      barrier_wait(ring.full(stage), cursor.parity);
-      const uint32_t input = ring.input(stage) + group * Layout::kGroupSamples * kRowBytes;
-      const uint32_t weight = ring.weight(stage, chunk);
-      products_fence();
-#pragma unroll
-      for (int k = 0; k < kTileWidth / 16; ++k) {
-        const uint64_t right = kTransposed ? operand(weight + k * 16 * kRowBytes, 64 * kRowBytes)
-                                           : operand(weight + k * 32, 0);
-#pragma unroll
-        for (int step = 0; step < kSteps; ++step) {
-          const uint64_t left = operand(input + step * 64 * kRowBytes + k * 32, 0);
-          product<T, kBlock, false, kTransposed>(sum[step], left, right, chunk + k > 0);
-        }
-      }
-      commit_products();
-      // the products before these are done: their stage may be filled again
-      wait_products<1>();
-      if (chunk > 0 && signals) {
-        barrier_arrive(ring.empty(previous));
-      }
-      previous = stage;
-      cursor.advance();
-    }
-    wait_products<0>();
-    if (signals) {
-      barrier_arrive(ring.empty(previous));
-    }
-    const int feature = unit % task.outputs * kBlock;
-    const int sample = unit / task.outputs * Layout::kSamples + group * Layout::kGroupSamples;
-#pragma unroll
-    for (int step = 0; step < kSteps; ++step) {
-      store_result<kBlock, T>(sum[step], ring.staging(group), y, feature, sample + step * 64, task);
-    }
-  }
-  wait_stores_read();
-}
+  static constexpr int kBands = Layout::kBands;
+  using Band = float[64];
 
-// Boxes: x 64 x 256 samples, weight 64 x 64 of [rows * slots * b, b], y 64 x 64 samples. A resident
-// launch has a multiple of `outputs` blocks.
+  const MultiplyRing<kBlock, kTransposed, kResident>& ring;
+  const CUtensorMap& y;
+  const Multiply& task;
+  const MultiplyUnits units{task};
+  const int group = threadIdx.x / kWarpGroup - 1;
+  Cursor<Layout::kStages> cursor{};
+  int previous = 0;  // the stage before the current one
+  float bias[kBands][2] = {};
+
+  __device__ void wait_stage() { barrier_wait(ring.full(cursor.stage), cursor.parity); }
+
+  __device__ void advance() {
+    previous = cursor.stage;
+    cursor.advance();
+  }
+
+  // All blocks of the cluster fill a stage again, once all are done with it.
+  __device__ void release() {
+    if (static_cast<int>(threadIdx.x % 32) < units.ranks) {
+      barrier_arrive_at(ring.empty(previous), threadIdx.x % 32);
+    }
+  }
+
+  // Starts to add what the current stage holds for a band.
+  __device__ void add(Band& sum, int band, int chunk) {
+    const uint32_t input = ring.input(cursor.stage) + group * Layout::kGroupSamples * kRowBytes;
+    const uint32_t weight = ring.weight(cursor.stage, chunk) + band * Layout::kWeightTileBytes;
+    products_fence();
+#pragma unroll
+    for (int k = 0; k < kTileWidth / 16; ++k) {
+      const uint64_t left = operand(weight + (kTransposed ? k * 16 * kRowBytes : k * 32), 0);
+      const uint64_t right = operand(input + k * 32, 0);
+      product<T, 128, kTransposed, false>(sum, left, right, chunk + k > 0);
+    }
+    commit_products();
+  }
+
+  // All chunks of a unit but the first; the newest products are left running.
+  __device__ void add_rest(Band (&sum)[kBands]) {
+    for (int chunk = 1; chunk < task.terms * Layout::kChunks; ++chunk) {
+      wait_stage();
+      add(sum[0], 0, chunk);
+      wait_products<1>();
+      release();
+      if constexpr (kBands == 2) add(sum[1], 1, chunk);
+      advance();
+    }
+  }
+
+  // Asks for a unit's bias, long before `store` needs it.
+  __device__ void read_bias(int unit) {
+    if (task.bias == nullptr) return;
+    const int thread = threadIdx.x % kWarpGroup;
+    const int feature = unit % task.outputs * kBlock + thread / 32 * 16 + thread % 32 / 4;
+#pragma unroll
+    for (int i = 0; i < 2 * kBands; ++i) {
+      const int at = feature + i / 2 * kTileWidth + i % 2 * 8;
+      bias[i / 2][i % 2] = widen(static_cast<const T*>(task.bias)[at]);
+    }
+  }
+
+  __device__ void store(Band& sum, int band, int unit) {
+    settle(sum);
+    store_band<T>(sum, bias[band], task.relu, ring.staging(group), y,
+                  unit % task.outputs * kBlock + band * kTileWidth,
+                  units.panel(unit, task) * Layout::kSamples + group * Layout::kGroupSamples);
+  }
+
+  // b = 128: each band is stored while products add to the other.
+  __device__ void run(Band (&sum)[2]) {
+    int unit = units.first;
+    wait_stage();
+    add(sum[0], 0, 0);
+    add(sum[1], 1, 0);
+    for (;;) {
+      read_bias(unit);
+      advance();
+      add_rest(sum);
+      wait_products<1>();
+      store(sum[0], 0, unit);
+      wait_products<0>();
+      release();
+      if (unit + units.step >= units.count) break;
+      wait_stage();
+      add(sum[0], 0, 0);
+      store(sum[1], 1, unit);
+      add(sum[1], 1, 0);
+      unit += units.step;
+    }
+    store(sum[1], 1, unit);
+  }
+
+  // b = 64: one unit is stored while products add to the next; whether there is one.
+  __device__ bool change(Band (&sum)[1], Band (&next)[1], int& unit) {
+    add_rest(sum);
+    if (unit + units.step >= units.count) {
+      wait_products<0>();
+      release();
+      store(sum[0], 0, unit);
+      return false;
+    }
+    wait_stage();
+    add(next[0], 0, 0);
+    wait_products<1>();
+    release();
+    store(sum[0], 0, unit);
+    unit += units.step;
+    read_bias(unit);
+    advance();
+    return true;
+  }
+
+  __device__ void run(Band (&even)[1]) {
+    Band odd[1];
+    int unit = units.first;
+    wait_stage();
+    add(even[0], 0, 0);
+    read_bias(unit);
+    advance();
+    while (change(even, odd, unit) && change(odd, even, unit)) {
+    }
+  }
+};
+
+// Boxes: x 64 x 256 samples, weight 64 x 64 of [rows * slots * b, b], y 64 x 128 samples. Units are
+// shared out among clusters of `gridDim` / ranks; a resident launch has clusters of one block, and
+// a multiple of `outputs` of them.
 template <int kBlock, class T, bool kTransposed, bool kResident>
 __global__ void __launch_bounds__(3 * kWarpGroup, 1)
     multiply_kernel(const __grid_constant__ CUtensorMap x,
@@ -232,12 +341,13 @@ __global__ void __launch_bounds__(3 * kWarpGroup, 1)
       prefetch_map(y);
       for (int stage = 0; stage < Layout::kStages; ++stage) {
         barrier_init(ring.full(stage), 1);
-        barrier_init(ring.empty(stage), 2 * kWarpGroup / 32);
+        barrier_init(ring.empty(stage), 2 * kWarpGroup / 32 * cluster_ranks());
       }
       barrier_init(ring.panel_full(), 1);
       barrier_init_fence();
     }
-    __syncthreads();
+    // no block writes to another one that has not begun, or has ended
+    cluster_sync();
     if (threadIdx.x < kWarpGroup) {
       fewer_registers<40>();
       if (threadIdx.x == 0) {
@@ -245,8 +355,17 @@ __global__ void __launch_bounds__(3 * kWarpGroup, 1)
       }
     } else {
       more_registers<232>();
-      multiply_sum<kBlock, T>(ring, y, task);
+      if (kResident) {
+        barrier_wait(ring.panel_full(), 0);
+      }
+      MultiplySum<kBlock, T, kTransposed, kResident> sum{ring, y, task};
+      if (sum.units.first < sum.units.count) {
+        float sums[Layout::kBands][64];
+        sum.run(sums);
+      }
+      wait_stores_read();
     }
+    cluster_sync();
   } else {
     stop_program();
   }

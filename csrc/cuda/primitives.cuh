@@ -65,10 +65,11 @@ DNC_DEVICE uint16_t float_to_bfloat16(float value) {
   return bits;
 }
 
-// Start a kernel on a stream; the error it could not start with, or cudaSuccess.
+// Start a kernel on a stream, blocks in clusters; the error it could not start with, or
+// cudaSuccess.
 template <class... Parameters, class... Arguments>
-cudaError_t launch(void (*kernel)(Parameters...), int64_t blocks, int threads, int64_t shared_bytes,
-                   cudaStream_t stream, Arguments... arguments) {
+cudaError_t launch_clusters(void (*kernel)(Parameters...), int cluster, int64_t blocks, int threads,
+                            int64_t shared_bytes, cudaStream_t stream, Arguments... arguments) {
   if (blocks == 0) return cudaSuccess;
   if (blocks > INT32_MAX) return cudaErrorInvalidConfiguration;
   // more than 48 KiB must be asked for
@@ -78,12 +79,23 @@ cudaError_t launch(void (*kernel)(Parameters...), int64_t blocks, int threads, i
                              cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes));
     if (error != cudaSuccess) return error;
   }
+  cudaLaunchAttribute dimension{};
+  dimension.id = cudaLaunchAttributeClusterDimension;
+  dimension.val.clusterDim = {unsigned(cluster), 1, 1};
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(unsigned(blocks));
   config.blockDim = dim3(unsigned(threads));
   config.dynamicSmemBytes = size_t(shared_bytes);
   config.stream = stream;
+  config.attrs = &dimension;
+  config.numAttrs = cluster > 1 ? 1 : 0;
   return cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
+}
+
+template <class... Parameters, class... Arguments>
+cudaError_t launch(void (*kernel)(Parameters...), int64_t blocks, int threads, int64_t shared_bytes,
+                   cudaStream_t stream, Arguments... arguments) {
+  return launch_clusters(kernel, 1, blocks, threads, shared_bytes, stream, arguments...);
 }
 
 }  // namespace dnc::cuda

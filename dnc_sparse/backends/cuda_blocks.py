@@ -9,7 +9,6 @@ compares them with the oracle there first.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from typing import Any
@@ -68,88 +67,48 @@ def forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, pattern: Pattern, relu: bool = False
 ) -> Tensor:
     """Return y = x W^T + bias, negative ones as zero with `relu`: [batch, n_out]."""
-    plan = _plan(pattern, x.device)
-    x, weight = _rows(x), aligned(weight)
-    bias = None if bias is None else aligned(bias)
-    y = x.new_empty(x.shape[0], pattern.n_out)
-    cuda_module.load().blocks_forward(
-        *plan.head(x),
-        x.data_ptr(),
-        _step(x),
-        weight.data_ptr(),
-        0 if bias is None else bias.data_ptr(),
-        relu,
-        y.data_ptr(),
-        x.shape[0],
-    )
-    return y
+    return _plan(pattern, x.device).forward(x, weight, bias, relu)
 
 
 def grad_input(grad_y: Tensor, weight: Tensor, pattern: Pattern) -> Tensor:
     """Return grad_y W: [batch, n_in]."""
-    plan = _plan(pattern, grad_y.device)
-    grad_y, weight = _rows(grad_y), aligned(weight)
-    grad_x = grad_y.new_empty(grad_y.shape[0], pattern.n_in)
-    cuda_module.load().blocks_grad_input(
-        *plan.head(grad_y),
-        grad_y.data_ptr(),
-        _step(grad_y),
-        weight.data_ptr(),
-        grad_x.data_ptr(),
-        grad_y.shape[0],
-    )
-    return grad_x
+    return _plan(pattern, grad_y.device).grad_input(grad_y, weight)
 
 
 def grad_weight(grad_y: Tensor, x: Tensor, pattern: Pattern) -> Tensor:
     """Return each edge's share of grad_y^T x: [rows, slots, b, b]."""
-    return _backward(grad_y, x, None, pattern, False)[1]
+    return _plan(pattern, x.device).backward(grad_y, x, None, False)[1]
 
 
 def backward(
     grad_y: Tensor, x: Tensor, weight: Tensor, pattern: Pattern, bias: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return the gradients in x, weight and, if asked, bias, reading grad_y once where it fits."""
-    grad_x, grad_weight, grad_bias = _backward(grad_y, x, weight, pattern, bias)
+    grad_x, grad_weight, grad_bias = _plan(pattern, x.device).backward(grad_y, x, weight, bias)
     assert grad_x is not None
     return grad_x, grad_weight, grad_bias
 
 
-def _backward(
-    grad_y: Tensor, x: Tensor, weight: Tensor | None, pattern: Pattern, bias: bool
-) -> tuple[Tensor | None, Tensor, Tensor | None]:
-    plan, batch = _plan(pattern, x.device), x.shape[0]
-    grad_y, x = _rows(grad_y), _rows(x)
-    weight = None if weight is None else aligned(weight)
-    grad_weight = x.new_empty(pattern.weight_shape)
-    grad_x = None if weight is None else x.new_empty(batch, pattern.n_in)
-    grad_bias = x.new_empty(pattern.n_out) if bias else None
-    size = cuda_module.load().blocks_workspace_bytes(plan.multiprocessors, plan.blocks, batch)
-    workspace = x.new_empty(size, dtype=torch.uint8)
-    cuda_module.load().blocks_backward(
-        *plan.head(x),
-        grad_y.data_ptr(),
-        _step(grad_y),
-        x.data_ptr(),
-        _step(x),
-        0 if weight is None else weight.data_ptr(),
-        0 if grad_x is None else grad_x.data_ptr(),
-        grad_weight.data_ptr(),
-        0 if grad_bias is None else grad_bias.data_ptr(),
-        workspace.data_ptr(),
-        batch,
-    )
-    return grad_x, grad_weight, grad_bias
-
-
-@dataclass(frozen=True)
 class _Plan:
-    """A junction's tables on a device, and how the device computes it."""
+    """A junction's tables on a device, whose work so many multiprocessors share."""
 
-    sources: Tensor
-    targets: Tensor
-    blocks: Any
-    multiprocessors: int
+    def __init__(self, pattern: Pattern, device: torch.device | str, multiprocessors: int) -> None:
+        self.pattern = pattern
+        self.multiprocessors = multiprocessors
+        self.tables = [
+            torch.from_numpy(table.copy()).to(device)
+            for table in (pattern.sources, pattern.targets)
+        ]
+        sources, targets = self.tables
+        self.blocks = cuda_module.load().Blocks(
+            block=pattern.block[0],
+            rows=pattern.rows,
+            slots=pattern.slots,
+            columns=pattern.columns,
+            degree=targets.shape[1],
+            sources=sources.data_ptr(),
+            targets=targets.data_ptr(),
+        )
 
     def head(self, x: Tensor) -> tuple[Any, ...]:
         """Return the arguments with which every call begins."""
@@ -160,25 +119,68 @@ class _Plan:
             self.blocks,
         )
 
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+        x, weight = _rows(x), aligned(weight)
+        bias = None if bias is None else aligned(bias)
+        y = x.new_empty(x.shape[0], self.pattern.n_out)
+        cuda_module.load().blocks_forward(
+            *self.head(x),
+            x.data_ptr(),
+            _step(x),
+            weight.data_ptr(),
+            0 if bias is None else bias.data_ptr(),
+            relu,
+            y.data_ptr(),
+            x.shape[0],
+        )
+        return y
+
+    def grad_input(self, grad_y: Tensor, weight: Tensor) -> Tensor:
+        grad_y, weight = _rows(grad_y), aligned(weight)
+        grad_x = grad_y.new_empty(grad_y.shape[0], self.pattern.n_in)
+        cuda_module.load().blocks_grad_input(
+            *self.head(grad_y),
+            grad_y.data_ptr(),
+            _step(grad_y),
+            weight.data_ptr(),
+            grad_x.data_ptr(),
+            grad_y.shape[0],
+        )
+        return grad_x
+
+    def backward(
+        self, grad_y: Tensor, x: Tensor, weight: Tensor | None, bias: bool
+    ) -> tuple[Tensor | None, Tensor, Tensor | None]:
+        """Return the gradients in x, for which it takes the weight, in the weight and the bias."""
+        batch = x.shape[0]
+        grad_y, x = _rows(grad_y), _rows(x)
+        weight = None if weight is None else aligned(weight)
+        grad_weight = x.new_empty(self.pattern.weight_shape)
+        grad_x = None if weight is None else x.new_empty(batch, self.pattern.n_in)
+        grad_bias = x.new_empty(self.pattern.n_out) if bias else None
+        size = cuda_module.load().blocks_workspace_bytes(self.multiprocessors, self.blocks, batch)
+        workspace = x.new_empty(size, dtype=torch.uint8)
+        cuda_module.load().blocks_backward(
+            *self.head(x),
+            grad_y.data_ptr(),
+            _step(grad_y),
+            x.data_ptr(),
+            _step(x),
+            0 if weight is None else weight.data_ptr(),
+            0 if grad_x is None else grad_x.data_ptr(),
+            grad_weight.data_ptr(),
+            0 if grad_bias is None else grad_bias.data_ptr(),
+            workspace.data_ptr(),
+            batch,
+        )
+        return grad_x, grad_weight, grad_bias
+
 
 def _plan(pattern: Pattern, device: torch.device) -> _Plan:
-    return pattern.plan(("cuda_blocks", str(device)), lambda: _make_plan(pattern, device))
-
-
-def _make_plan(pattern: Pattern, device: torch.device) -> _Plan:
-    sources = torch.from_numpy(pattern.sources.copy()).to(device)
-    targets = torch.from_numpy(pattern.targets.copy()).to(device)
-    blocks = cuda_module.load().Blocks(
-        block=pattern.block[0],
-        rows=pattern.rows,
-        slots=pattern.slots,
-        columns=pattern.columns,
-        degree=targets.shape[1],
-        sources=sources.data_ptr(),
-        targets=targets.data_ptr(),
+    return pattern.plan(
+        ("cuda_blocks", str(device)),
+        lambda: _Plan(pattern, device, _properties(str(device))[1]),
     )
-    _, multiprocessors = _properties(str(device))
-    return _Plan(sources, targets, blocks, multiprocessors)
 
 
 @cache
@@ -206,43 +208,52 @@ def _step(tensor: Tensor) -> int:
 def self_check(device: torch.device | str) -> str | None:
     """Why the kernels are not fit for a device: its age, or how they differ from the oracle.
 
-    Each kernel that the device can take runs once, on integers small enough that every order of
-    summation gives the same result.
+    Each kernel runs with few multiprocessors, so that each takes several units of work, and one
+    launch takes all that there are. Integers are so small that every order of summation gives the
+    same result.
     """
     capability, multiprocessors = _properties(str(device))
     if capability != HOPPER:
         return f"{device} has compute capability {capability / 10}; these kernels are made for 9.0"
-    for pattern in _check_patterns(multiprocessors):
+    for pattern, used, batch in _checked(multiprocessors):
         for dtype in DTYPES:
-            difference = _difference(pattern, dtype, str(device))
+            difference = _difference(_Plan(pattern, device, used), dtype, batch, device)
             if difference is not None:
                 return f"{difference} of {pattern!r} in {dtype} differs from the oracle on {device}"
     return None
 
 
-def _check_patterns(multiprocessors: int) -> Iterator[Pattern]:
+def _checked(multiprocessors: int) -> Iterator[tuple[Pattern, int, int]]:
+    """Return patterns, each with multiprocessors and a batch."""
     # so many rows that no launch has a block for each and keeps most multiprocessors busy
     many = next(n for n in count(2) if multiprocessors // n * n < multiprocessors * 7 // 8)
     for block in BLOCKS:
-        # weights that stay on chip; out-degrees past what registers hold; weights that stream
-        for rows, columns, slots in ((4, 4, 2), (10, 2, 2), (many, many, 2)):
-            yield regular(
-                n_in=columns * block, n_out=rows * block, fan_in=slots * block, block=block, seed=0
-            )
+        # weights that stay on chip; out-degrees past what registers hold; weights that stream, of
+        # three panels of samples, where clusters take two; and the whole device
+        for rows, columns, slots, used, batch in (
+            (4, 4, 2, 4, 300),
+            (10, 2, 2, 4, 300),
+            (5, 5, 2, 4, 520),
+            (many, many, 2, multiprocessors, 300),
+        ):
+            sizes = {"n_in": columns * block, "n_out": rows * block, "fan_in": slots * block}
+            yield regular(**sizes, block=block, seed=0), used, batch
 
 
-def _difference(pattern: Pattern, dtype: torch.dtype, device: str) -> str | None:
+def _difference(
+    plan: _Plan, dtype: torch.dtype, batch: int, device: torch.device | str
+) -> str | None:
+    pattern = plan.pattern
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
         numbers = torch.tensor([-2, -1, 1, 2], dtype=dtype)
         return numbers[torch.randint(0, 4, shape, generator=generator)].to(device)
 
-    batch = 300
     x, grad_y = draw(batch, pattern.n_in), draw(batch, pattern.n_out)
     weight, bias = draw(*pattern.weight_shape), draw(pattern.n_out)
-    y = forward(x, weight, bias, pattern, relu=True)
-    grads = backward(grad_y, x, weight, pattern, bias=True)
+    y = plan.forward(x, weight, bias, relu=True)
+    grads = plan.backward(grad_y, x, weight, bias=True)
     wide_x, wide_weight, wide_bias, wide_grad = (t.double() for t in (x, weight, bias, grad_y))
     expected = {
         "forward": reference.forward(wide_x, wide_weight, wide_bias, pattern, relu=True),

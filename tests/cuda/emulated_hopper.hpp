@@ -2,13 +2,15 @@
 //
 // Written from the PTX ISA, to be harder than the hardware where the hardware is free to choose:
 //   - a copy fills its destination with NaN when requested, and brings the data at once or not
-//   before
-//     a thread waits for it, in any order;
-//   - a thread's products all run when issued or all when waited for, as the dice say;
+//     before a thread waits for it, in any order;
+//   - a thread's products all run when issued or all when waited for, as the dice say, and some
+//     warps of a warpgroup come to that later than others;
 //   - a store from shared memory reads it only when its thread waits;
 //   - ordinary stores to shared memory reach it at the thread's next proxy fence.
 // So a missing wait or fence, a stage given back too early and a wrong parity change numbers or
-// stop the program. Rules whose breach is undefined end it with a message.
+// stop the program. Rules whose breach is undefined end it with a message: among them a group of
+// products that no fence precedes, an mbarrier that the copy engine meets before the fence of its
+// initialisation, stores that no group holds, and registers that the block does not have.
 #pragma once
 
 #include <deque>
@@ -60,10 +62,14 @@ struct Thread {
   std::deque<std::function<void()>> products;
   std::vector<size_t> groups;  // products of each committed group, oldest first
   size_t open = 0;             // products of the group to come
+  bool fenced = false;         // whether the group to come may have products
   bool eager = false;          // whether products run when issued
   size_t issued = 0;
-  std::vector<std::function<void()>> boxes;  // stores of boxes
+  std::vector<std::function<void()>> boxes, committed;  // stores of boxes
   std::vector<std::pair<uint32_t, uint32_t>> words;
+  std::vector<uint32_t> initialised;  // mbarriers, since the last fence
+  int registers = 0;
+  uint32_t pairs[4];  // that `store_transposed` exchanges
 };
 
 struct Product {
@@ -75,25 +81,51 @@ struct Product {
 struct Block {
   std::vector<Thread> threads = std::vector<Thread>(1024);
   std::vector<Product> products[8];  // of each warpgroup, in order
-  std::vector<std::function<void()>> copies;
-  emulator::Barrier barriers[16];
-  int64_t launch = 0;  // the launch that this block is of
+  emulator::Barrier barriers[16], groups[8];
+  int registers = 0;  // of all threads
 };
 
-inline Block& block() {
-  static Block value;
+constexpr int kMostRanks = 8;
+
+struct Cluster {
+  Block blocks[kMostRanks];
+  std::vector<std::function<void()>> copies;
+  emulator::Barrier barrier;
+  int64_t launch = 0;  // that this cluster is of
+};
+
+inline Cluster& cluster() {
+  static Cluster value;
   return value;
 }
 
+inline Block& block() { return cluster().blocks[emulator::block().rank]; }
+
 inline Thread& thread() { return block().threads[threadIdx.x]; }
 
+// Reaches another block's shared memory for as long as it lives.
+class InBlock {
+ public:
+  explicit InBlock(size_t rank) {
+    emulator::current = &emulator::cluster[rank];
+    if (emulator::current->done == emulator::current->threads.size()) {
+      note("reaches a block of its cluster that has ended:", rank);
+    }
+  }
+  ~InBlock() { emulator::current = before_; }
+  InBlock(const InBlock&) = delete;
+
+ private:
+  emulator::Block* before_ = emulator::current;
+};
+
 inline unsigned char* shared(uint32_t address, uint32_t bytes) {
-  if (address < kWindow || address + bytes > kWindow + emulator::block.shared_bytes ||
+  if (address < kWindow || address + bytes > kWindow + emulator::block().shared_bytes ||
       address % bytes != 0) {
     note("shared memory address out of range or misaligned:", address);
     address = kWindow;
   }
-  return emulator::block.shared + (address - kWindow);
+  return emulator::block().shared + (address - kWindow);
 }
 
 template <class V>
@@ -110,7 +142,7 @@ void write(uint32_t address, V value) {
 
 // Some copy under way brings its data.
 inline void complete_copy() {
-  std::vector<std::function<void()>>& copies = block().copies;
+  std::vector<std::function<void()>>& copies = cluster().copies;
   if (copies.empty()) return;
   const size_t which = heads() ? 0 : copies.size() - 1;
   const std::function<void()> copy = std::move(copies[which]);
@@ -123,11 +155,12 @@ struct Barrier {
   uint8_t valid, parity, expected, pending;
   int32_t bytes;
 };
-constexpr uint8_t kValid = 0xb5;
+constexpr uint8_t kValid = 0xb5, kFenced = 0xb7;
 
 inline Barrier barrier_at(uint32_t address) {
   const Barrier barrier = read<Barrier>(address);
-  if (barrier.valid != kValid) note("no mbarrier was initialised at", address);
+  if (barrier.valid != kValid && barrier.valid != kFenced)
+    note("no mbarrier was initialised at", address);
   return barrier;
 }
 
@@ -234,21 +267,47 @@ inline void run_products(size_t count) {
 
 inline void stop_program() {}
 
+inline void __syncwarp() { emulator::arrive_and_wait(emulator::block().warps[threadIdx.x / 32]); }
+
+inline int cluster_rank() { return static_cast<int>(emulator::block().rank); }
+inline int cluster_ranks() { return static_cast<int>(emulator::cluster.size()); }
+
+inline void cluster_sync() {
+  emulator::Barrier& barrier = emulated::cluster().barrier;
+  barrier.name = "its cluster";
+  barrier.expected = static_cast<int>(emulator::block_size.x) * cluster_ranks();
+  emulator::arrive_and_wait(barrier);
+}
+
+// What every thread must have done when it ends.
+inline void check_end() {
+  if (emulated::cluster().launch != emulator::launches) return;
+  const emulated::Thread& thread = emulated::thread();
+  emulated::require(thread.products.empty(), "ends before its products:", thread.products.size());
+  emulated::require(thread.boxes.empty() && thread.committed.empty(),
+                    "ends before its stores have read shared memory:", thread.boxes.size());
+  emulated::require(thread.words.empty(),
+                    "ends with stores that nobody sees:", thread.words.size());
+}
+
 // The first call of every thread of a block.
 inline uint32_t dynamic_shared() {
   // what a launch that failed has left behind is no mistake of this one
-  if (emulated::block().launch != emulator::launches) {
-    emulated::block() = {};
-    emulated::block().launch = emulator::launches;
+  emulated::Cluster& cluster = emulated::cluster();
+  if (cluster.launch != emulator::launches) {
+    cluster = {};
+    cluster.launch = emulator::launches;
+    emulator::at_end = check_end;
   }
+  emulated::require(cluster.copies.empty(),
+                    "starts while the block before has copies under way:", cluster.copies.size());
   emulated::Thread& thread = emulated::thread();
-  emulated::require(thread.products.empty() && thread.boxes.empty() && thread.words.empty(),
-                    "starts while the block before has work under way:", thread.products.size());
-  emulated::require(
-      emulated::block().copies.empty(),
-      "starts while the block before has copies under way:", emulated::block().copies.size());
   thread = {};
   thread.eager = emulated::heads();
+  // what a launch bound of one block to a multiprocessor leaves to each thread
+  const int threads = static_cast<int>(emulator::block_size.x);
+  thread.registers = 65536 / threads / 8 * 8;
+  emulated::block().registers = threads * thread.registers;
   for (std::vector<emulated::Product>& products : emulated::block().products) {
     products.clear();
   }
@@ -257,6 +316,24 @@ inline uint32_t dynamic_shared() {
 
 inline void store_shared(uint32_t address, uint32_t value) {
   emulated::thread().words.emplace_back(address, value);
+}
+
+inline void store_transposed(uint32_t address, const uint32_t (&pairs)[4]) {
+  emulated::require(address % 16 == 0, "stores a line of a matrix at", address);
+  emulated::Thread& own = emulated::thread();
+  std::memcpy(own.pairs, pairs, sizeof own.pairs);
+  __syncwarp();
+  const unsigned lane = threadIdx.x % 32, column = lane % 8;
+  for (uint32_t row = 0; row < 8; row += 2) {
+    uint32_t word = 0;
+    for (uint32_t half = 0; half < 2; ++half) {
+      const unsigned holder = threadIdx.x - lane + (row + half) * 4 + column / 2;
+      const uint32_t pair = emulated::block().threads[holder].pairs[lane / 8];
+      word |= (pair >> column % 2 * 16 & 0xffff) << half * 16;
+    }
+    store_shared(address + row * 2, word);
+  }
+  __syncwarp();
 }
 
 inline uint32_t load_shared(uint32_t address) { return emulated::read<uint32_t>(address); }
@@ -273,11 +350,24 @@ inline void barrier_init(uint32_t barrier, uint32_t arrivals) {
   emulated::require(arrivals > 0 && arrivals < 256, "arrivals of an mbarrier", arrivals);
   const uint8_t count = static_cast<uint8_t>(arrivals);
   emulated::write(barrier, emulated::Barrier{emulated::kValid, 0, count, count, 0});
+  emulated::thread().initialised.push_back(barrier);
 }
 
-inline void barrier_init_fence() {}
+inline void barrier_init_fence() {
+  for (const uint32_t address : emulated::thread().initialised) {
+    emulated::Barrier barrier = emulated::barrier_at(address);
+    barrier.valid = emulated::kFenced;
+    emulated::write(address, barrier);
+  }
+  emulated::thread().initialised.clear();
+}
 
 inline void barrier_arrive(uint32_t barrier) { emulated::arrive(barrier, 0); }
+
+inline void barrier_arrive_at(uint32_t barrier, int rank) {
+  const emulated::InBlock there(static_cast<size_t>(rank));
+  emulated::arrive(barrier, 0);
+}
 
 inline void barrier_expect(uint32_t barrier, uint32_t bytes) {
   emulated::arrive(barrier, static_cast<int>(bytes));
@@ -294,7 +384,7 @@ inline void barrier_wait(uint32_t barrier, uint32_t parity) {
         for (;;) {
           const emulated::Barrier state = emulated::barrier_at(barrier);
           if (state.parity != parity) return true;
-          if (state.bytes == 0 || emulated::block().copies.empty()) return false;
+          if (emulated::cluster().copies.empty()) return false;
           emulated::complete_copy();
         }
       },
@@ -309,27 +399,42 @@ inline void named_barrier(int name, int threads) {
   emulator::arrive_and_wait(barrier);
 }
 
-inline void __syncwarp() { emulator::arrive_and_wait(emulator::block.warps[threadIdx.x / 32]); }
-
 inline void prefetch_map(const CUtensorMap&) {}
+
+inline void load_box_to(uint32_t tile, const CUtensorMap& map, int feature, int row,
+                        uint32_t barrier, int mask) {
+  emulated::check_tile(map, tile);
+  std::vector<size_t> ranks;
+  for (size_t rank = 0; rank < emulated::kMostRanks; ++rank) {
+    if (mask >> rank & 1) ranks.push_back(rank);
+  }
+  emulated::require(!ranks.empty() && ranks.back() < emulator::cluster.size(),
+                    "copies to blocks that its cluster lacks:", static_cast<uint64_t>(mask));
+  for (const size_t rank : ranks) {
+    const emulated::InBlock there(rank);
+    emulated::require(emulated::barrier_at(barrier).valid == emulated::kFenced,
+                      "copies before the fence of the mbarrier at", barrier);
+    emulated::for_box(map, feature, row, tile, [](char*, uint32_t place) {
+      emulated::write<uint16_t>(place, 0x7fff);  // NaN, in either type
+    });
+    emulated::cluster().copies.push_back([=] {
+      const emulated::InBlock here(rank);
+      emulated::for_box(map, feature, row, tile, [](char* global, uint32_t place) {
+        uint16_t value = 0;
+        if (global != nullptr) std::memcpy(&value, global, sizeof value);
+        emulated::write(place, value);
+      });
+      emulated::Barrier state = emulated::barrier_at(barrier);
+      state.bytes -= map.box_rows * kRowBytes;
+      emulated::settle(barrier, state);
+    });
+    if (emulated::heads()) emulated::complete_copy();
+  }
+}
 
 inline void load_box(uint32_t tile, const CUtensorMap& map, int feature, int row,
                      uint32_t barrier) {
-  emulated::check_tile(map, tile);
-  emulated::for_box(map, feature, row, tile, [](char*, uint32_t place) {
-    emulated::write<uint16_t>(place, 0x7fff);  // NaN, in either type
-  });
-  emulated::block().copies.push_back([=] {
-    emulated::for_box(map, feature, row, tile, [](char* global, uint32_t place) {
-      uint16_t value = 0;
-      if (global != nullptr) std::memcpy(&value, global, sizeof value);
-      emulated::write(place, value);
-    });
-    emulated::Barrier state = emulated::barrier_at(barrier);
-    state.bytes -= map.box_rows * kRowBytes;
-    emulated::settle(barrier, state);
-  });
-  if (emulated::heads()) emulated::complete_copy();
+  load_box_to(tile, map, feature, row, barrier, 1 << cluster_rank());
 }
 
 inline void store_box(const CUtensorMap& map, int feature, int row, uint32_t tile) {
@@ -342,13 +447,18 @@ inline void store_box(const CUtensorMap& map, int feature, int row, uint32_t til
   });
 }
 
-inline void commit_stores() {}
+inline void commit_stores() {
+  emulated::Thread& thread = emulated::thread();
+  for (std::function<void()>& store : thread.boxes) thread.committed.push_back(std::move(store));
+  thread.boxes.clear();
+}
 
 inline void wait_stores_read() {
-  for (const std::function<void()>& store : emulated::thread().boxes) {
-    store();
-  }
-  emulated::thread().boxes.clear();
+  emulated::Thread& thread = emulated::thread();
+  emulated::require(thread.boxes.empty(),
+                    "waits for stores that no group holds:", thread.boxes.size());
+  for (const std::function<void()>& store : thread.committed) store();
+  thread.committed.clear();
 }
 
 inline void async_proxy_fence() {
@@ -358,27 +468,51 @@ inline void async_proxy_fence() {
   emulated::thread().words.clear();
 }
 
+// All threads of a warpgroup, which get no more than the rest of the block has given back.
+template <int kRegisters>
+void change_registers() {
+  static_assert(kRegisters % 8 == 0 && kRegisters >= 24 && kRegisters <= 256);
+  emulated::require(emulator::has_launch_bound,
+                    "changes the registers of a kernel without a launch bound to", kRegisters);
+  emulated::Block& block = emulated::block();
+  emulated::Thread& thread = emulated::thread();
+  const int all = static_cast<int>(65536 / emulator::block_size.x / 8 * 8 * emulator::block_size.x);
+  emulator::Barrier& group = block.groups[threadIdx.x / kWarpGroup];
+  group.name = "its warpgroup to change registers";
+  group.expected = kWarpGroup;
+  emulator::arrive_and_wait(group);
+  const int more = kRegisters - thread.registers;
+  emulator::wait_until([&block, more, all] { return block.registers + more <= all; }, "registers");
+  block.registers += more;
+  thread.registers = kRegisters;
+}
+
 template <int kRegisters>
 void fewer_registers() {
-  static_assert(kRegisters % 8 == 0 && kRegisters >= 24 && kRegisters <= 256);
+  change_registers<kRegisters>();
 }
 
 template <int kRegisters>
 void more_registers() {
-  static_assert(kRegisters % 8 == 0 && kRegisters >= 24 && kRegisters <= 256);
+  change_registers<kRegisters>();
 }
 
-inline void products_fence() {}
+inline void products_fence() { emulated::thread().fenced = true; }
 
 inline void commit_products() {
   emulated::Thread& thread = emulated::thread();
   thread.groups.push_back(thread.open);
   thread.open = 0;
+  thread.fenced = false;
 }
 
 template <int kPending>
 void wait_products() {
   emulated::Thread& thread = emulated::thread();
+  // later warps are slower than those before them, or not
+  for (unsigned warp = threadIdx.x % kWarpGroup / 32; warp > 0 && emulated::heads(); --warp) {
+    emulator::suspend();
+  }
   for (; thread.groups.size() > kPending; thread.groups.erase(thread.groups.begin())) {
     emulated::run_products(thread.groups.front());
   }
@@ -386,11 +520,15 @@ void wait_products() {
   __syncwarp();
 }
 
+template <int kSums>
+void settle(float (&)[kSums]) {}
+
 template <class T, int kN, bool kTransA, bool kTransB>
 void product(float (&d)[kN / 2], uint64_t a, uint64_t b, bool accumulate) {
   static_assert(kN == 64 || kN == 128);
   const emulated::Product own{a, b, kN, accumulate, kTransA, kTransB};
   emulated::Thread& thread = emulated::thread();
+  emulated::require(thread.fenced, "multiplies in a group that no fence precedes:", a);
   // every thread of a warpgroup issues the same products
   std::vector<emulated::Product>& all = emulated::block().products[threadIdx.x / kWarpGroup];
   if (thread.issued == all.size()) all.push_back(own);

@@ -1,9 +1,9 @@
 // CUDA kernels on a CPU, for tests: g++ compiles the sources of csrc/cuda with DNC_EMULATED and
-// this header in place of the hardware. Blocks run one after another; each thread of a block is a
-// fiber that runs until it has to wait. What a GPU would do silently is an error here, with its
-// text in dnc_cuda_error_text: threads that wait for ever, shared memory read or written out of
-// range or misaligned, copies nobody waited for. Shared memory starts as NaN. Bank conflicts are
-// counted.
+// this header in place of the hardware. Clusters of blocks run one after another; each thread of a
+// cluster is a fiber that runs until it has to wait. What a GPU would do silently is an error here,
+// with its text in dnc_cuda_error_text: threads that wait for ever, shared memory read or written
+// out of range or misaligned, copies nobody waited for. Shared memory starts as NaN. Bank conflicts
+// are counted.
 #pragma once
 
 #include <setjmp.h>
@@ -22,7 +22,8 @@
 #define __global__
 #define __host__
 #define __device__
-#define __launch_bounds__(...)
+// a mark in the address of a kernel, for `has_launch_bound`
+#define __launch_bounds__(...) __attribute__((aligned(emulator::kLaunchBoundMark)))
 
 struct alignas(8) uint2 {
   uint32_t x, y;
@@ -38,6 +39,7 @@ namespace emulator {
 
 constexpr int kLanes = 32;
 constexpr int kStackBytes = 64 * 1024;
+constexpr int kLaunchBoundMark = 4096;
 // what a Hopper GPU has
 constexpr int kCapability = 90, kMultiprocessors = 132;
 constexpr int kSharedPerMultiprocessor = 233472, kSharedPerBlock = 232448;
@@ -86,12 +88,23 @@ struct Block {
   std::vector<unsigned char> memory;
   unsigned char* shared = nullptr;
   size_t shared_bytes = 0;
-  std::function<void()> body;
-  jmp_buf scheduler;
-  Thread* running = nullptr;
+  unsigned index = 0;  // in the grid
+  unsigned rank = 0;   // in its cluster
+  size_t done = 0;     // threads that have ended
 };
-inline Block block;
+// the blocks of the cluster that runs, and of these the running thread's
+inline std::vector<Block> cluster(1);
+inline Block* current = &cluster[0];
+inline Thread* running = nullptr;
+inline std::function<void()> body;
+// what every thread calls when it ends
+inline void (*at_end)() = nullptr;
+inline bool has_launch_bound = false;
+inline jmp_buf scheduler;
 inline std::string error;
+
+inline Block& block() { return *current; }
+
 // how many there were; shared by all libraries of a process
 inline int64_t launches = 0;
 
@@ -104,7 +117,7 @@ inline Banks banks;
 
 // Leave the running thread; it is not continued if `error` is set.
 inline void suspend() {
-  if (!_setjmp(block.running->place)) _longjmp(block.scheduler, 1);
+  if (!_setjmp(running->place)) _longjmp(scheduler, 1);
 }
 
 inline void fail(const std::string& what) {
@@ -118,8 +131,8 @@ inline void fail(const std::string& what) {
 // Let the other threads run until `ready` holds.
 inline void wait_until(std::function<bool()> ready, const char* what) {
   if (ready()) return;
-  block.running->ready = std::move(ready);
-  block.running->waits_for = what;
+  running->ready = std::move(ready);
+  running->waits_for = what;
   suspend();
 }
 
@@ -164,39 +177,45 @@ inline void count_banks(Thread* lanes) {
 }
 
 inline void count_all_banks() {
-  for (size_t i = 0; banks.counted && i < block.threads.size(); i += kLanes) {
-    count_banks(&block.threads[i]);
+  for (Block& each : cluster) {
+    for (size_t i = 0; banks.counted && i < each.threads.size(); i += kLanes) {
+      count_banks(&each.threads[i]);
+    }
   }
 }
 
 inline void sync_threads() {
   // the last to arrive, before the others go on
-  if (block.all.arrived + 1 == block.all.expected) count_all_banks();
-  arrive_and_wait(block.all);
+  if (block().all.arrived + 1 == block().all.expected) count_all_banks();
+  arrive_and_wait(block().all);
 }
 
 inline void check_shared(const void* at, size_t bytes, size_t alignment) {
   const auto* from = static_cast<const unsigned char*>(at);
-  if (from < block.shared || from + bytes > block.shared + block.shared_bytes) {
-    fail("touches " + std::to_string(bytes) + " bytes at " + std::to_string(from - block.shared) +
-         " of the " + std::to_string(block.shared_bytes) + " bytes of shared memory");
+  if (from < block().shared || from + bytes > block().shared + block().shared_bytes) {
+    fail("touches " + std::to_string(bytes) + " bytes at " + std::to_string(from - block().shared) +
+         " of the " + std::to_string(block().shared_bytes) + " bytes of shared memory");
   }
   if (reinterpret_cast<uintptr_t>(at) % alignment) fail("makes a misaligned access");
-  if (banks.counted) block.running->accesses.push_back({size_t(from - block.shared), int(bytes)});
+  if (banks.counted) running->accesses.push_back({size_t(from - block().shared), int(bytes)});
 }
 
 inline void thread_main() {
-  block.body();
-  if (!block.running->copies.empty()) fail("ends before its copies to shared memory");
-  block.running->done = true;
+  body();
+  if (!running->copies.empty()) fail("ends before its copies to shared memory");
+  if (at_end) at_end();
+  running->done = true;
+  current->done++;
   suspend();
 }
 
-inline void resume(Thread& thread) {
-  block.running = &thread;
+inline void resume(Block& of, Thread& thread) {
+  current = &of;
+  running = &thread;
   thread_index.x = thread.index;
+  block_index.x = of.index;
   thread.ready = nullptr;
-  if (_setjmp(block.scheduler)) return;
+  if (_setjmp(scheduler)) return;
   if (thread.started) _longjmp(thread.place, 1);
   thread.started = true;
   getcontext(&thread.start);
@@ -206,17 +225,19 @@ inline void resume(Thread& thread) {
   setcontext(&thread.start);
 }
 
-inline void run_block(size_t threads, size_t shared_bytes) {
-  block.threads.resize(threads);
-  block.warps.assign(threads / kLanes, Barrier{"its warp", kLanes});
-  block.exchanged.assign(threads / kLanes, std::vector<float>(2 * kLanes));
-  block.all = {"__syncthreads", int(threads)};
-  block.shared_bytes = shared_bytes;
-  block.memory.assign(shared_bytes + 128, 0xff);
-  const auto address = reinterpret_cast<uintptr_t>(block.memory.data());
-  block.shared = block.memory.data() + (128 - address % 128);
+inline void prepare(Block& next, unsigned index, size_t threads, size_t shared_bytes) {
+  next.index = index;
+  next.done = 0;
+  next.threads.resize(threads);
+  next.warps.assign(threads / kLanes, Barrier{"its warp", kLanes});
+  next.exchanged.assign(threads / kLanes, std::vector<float>(2 * kLanes));
+  next.all = {"__syncthreads", int(threads)};
+  next.shared_bytes = shared_bytes;
+  next.memory.assign(shared_bytes + 128, 0xff);
+  const auto address = reinterpret_cast<uintptr_t>(next.memory.data());
+  next.shared = next.memory.data() + (128 - address % 128);
   for (size_t i = 0; i < threads; i++) {
-    Thread& thread = block.threads[i];
+    Thread& thread = next.threads[i];
     thread.index = unsigned(i);
     thread.done = thread.started = false;
     thread.ready = nullptr;
@@ -224,25 +245,42 @@ inline void run_block(size_t threads, size_t shared_bytes) {
     thread.accesses.clear();
     thread.shuffles = 0;
   }
-  for (bool progress = true; progress && error.empty();) {
-    progress = false;
-    for (Thread& thread : block.threads) {
-      if (thread.done || (thread.ready && !thread.ready())) continue;
-      progress = true;
-      resume(thread);
-      if (!error.empty()) return;
+}
+
+// Run the blocks of a cluster, the first of which is number `first` of the grid.
+inline void run_cluster(unsigned first, size_t threads, size_t shared_bytes) {
+  for (size_t rank = 0; rank < cluster.size(); rank++) {
+    cluster[rank].rank = unsigned(rank);
+    prepare(cluster[rank], first + unsigned(rank), threads, shared_bytes);
+  }
+  // the first block of a cluster is faster than the others
+  constexpr int kSlower = 4;
+  for (int pass = 0, idle = 0; idle < kSlower && error.empty(); pass++) {
+    bool progress = false;
+    for (Block& each : cluster) {
+      if (each.rank > 0 && pass % kSlower != 0) continue;
+      for (Thread& thread : each.threads) {
+        current = &each;
+        if (thread.done || (thread.ready && !thread.ready())) continue;
+        progress = true;
+        resume(each, thread);
+        if (!error.empty()) return;
+      }
     }
+    idle = progress ? 0 : idle + 1;
   }
-  size_t waiting = 0;
-  const char* what = "";
-  for (const Thread& thread : block.threads) {
-    if (thread.done) continue;
-    waiting++;
-    what = thread.waits_for;
-  }
-  if (waiting) {
-    error = "block " + std::to_string(block_index.x) + ": " + std::to_string(waiting) + " of " +
-            std::to_string(threads) + " threads wait for ever, the last one for " + what;
+  for (const Block& each : cluster) {
+    size_t waiting = 0;
+    const char* what = "";
+    for (const Thread& thread : each.threads) {
+      if (thread.done) continue;
+      waiting++;
+      what = thread.waits_for;
+    }
+    if (waiting && error.empty()) {
+      error = "block " + std::to_string(each.index) + ": " + std::to_string(waiting) + " of " +
+              std::to_string(threads) + " threads wait for ever, the last one for " + what;
+    }
   }
   count_all_banks();
 }
@@ -287,7 +325,7 @@ inline const char* cudaGetErrorString(cudaError_t error) {
 
 namespace dnc::cuda {
 
-inline unsigned char* shared_memory() { return emulator::block.shared; }
+inline unsigned char* shared_memory() { return emulator::block().shared; }
 
 template <class V>
 V shared_load(const void* from) {
@@ -304,11 +342,11 @@ void shared_store(void* to, V value) {
 inline void copy_async(void* shared, const void* global) {
   emulator::check_shared(shared, 16, 16);
   if (reinterpret_cast<uintptr_t>(global) % 16) emulator::fail("copies from a misaligned address");
-  emulator::block.running->copies.push_back({shared, global, 16});
+  emulator::running->copies.push_back({shared, global, 16});
 }
 
 inline void copies_wait() {
-  auto& copies = emulator::block.running->copies;
+  auto& copies = emulator::running->copies;
   for (const emulator::Copy& copy : copies) memcpy(copy.to, copy.from, copy.bytes);
   copies.clear();
 }
@@ -319,9 +357,9 @@ inline int uniform(int value) { return value; }
 inline float shuffle_xor(float value, int lanes) {
   using namespace emulator;
   const unsigned lane = thread_index.x % kLanes, warp = thread_index.x / kLanes;
-  float* slots = &block.exchanged[warp][block.running->shuffles++ % 2 * kLanes];
+  float* slots = &block().exchanged[warp][running->shuffles++ % 2 * kLanes];
   slots[lane] = value;
-  arrive_and_wait(block.warps[warp]);
+  arrive_and_wait(block().warps[warp]);
   return slots[lane ^ unsigned(lanes)];
 }
 
@@ -346,20 +384,29 @@ inline uint16_t float_to_bfloat16(float value) {
 }
 
 template <class... Parameters, class... Arguments>
-cudaError_t launch(void (*kernel)(Parameters...), int64_t blocks, int threads, int64_t shared_bytes,
-                   cudaStream_t, Arguments... arguments) {
+cudaError_t launch_clusters(void (*kernel)(Parameters...), int cluster, int64_t blocks, int threads,
+                            int64_t shared_bytes, cudaStream_t, Arguments... arguments) {
   using namespace emulator;
-  if (threads % kLanes || shared_bytes > kSharedPerBlock) return cudaErrorInvalidConfiguration;
+  if (threads % kLanes || shared_bytes > kSharedPerBlock || cluster < 1 || blocks % cluster) {
+    return cudaErrorInvalidConfiguration;
+  }
   error.clear();
   launches++;
-  block.body = [=] { kernel(Parameters(arguments)...); };
+  body = [=] { kernel(Parameters(arguments)...); };
+  has_launch_bound = reinterpret_cast<uintptr_t>(kernel) % kLaunchBoundMark == 0;
   block_size.x = unsigned(threads);
   grid_size.x = unsigned(blocks);
-  for (int64_t i = 0; i < blocks && error.empty(); i++) {
-    block_index.x = unsigned(i);
-    run_block(size_t(threads), size_t(shared_bytes));
+  emulator::cluster.resize(size_t(cluster));
+  for (int64_t i = 0; i < blocks && error.empty(); i += cluster) {
+    run_cluster(unsigned(i), size_t(threads), size_t(shared_bytes));
   }
   return error.empty() ? cudaSuccess : cudaErrorLaunchFailure;
+}
+
+template <class... Parameters, class... Arguments>
+cudaError_t launch(void (*kernel)(Parameters...), int64_t blocks, int threads, int64_t shared_bytes,
+                   cudaStream_t stream, Arguments... arguments) {
+  return launch_clusters(kernel, 1, blocks, threads, shared_bytes, stream, arguments...);
 }
 
 }  // namespace dnc::cuda

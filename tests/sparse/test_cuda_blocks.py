@@ -28,13 +28,13 @@ MULTIPROCESSORS = 4
 
 @pytest.fixture(autouse=True)
 def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Run on the GPU, or give the emulator few multiprocessors, so that each has several units."""
+    """Run on the GPU or the emulator, on few multiprocessors, so that each has several units."""
+    monkeypatch.setattr(cuda_blocks, "_properties", lambda device: (90, MULTIPROCESSORS))
     if torch.cuda.is_available() and cuda_module.compiled() is not None:
         yield "cuda"
         return
     module = emulated_cuda.module()
     monkeypatch.setattr(cuda_module, "compiled", lambda: module)
-    monkeypatch.setattr(cuda_blocks, "_properties", lambda device: (90, MULTIPROCESSORS))
     yield "cpu"
 
 
@@ -80,6 +80,12 @@ def test_any_batch(device: str, block: int, batch: int) -> None:
     assert_exact(case, cuda_blocks)
     assert_fused_exact(case)
     assert cuda_blocks.backward(case.grad_y, case.x, case.weight, pattern, bias=False)[2] is None
+
+
+@pytest.mark.parametrize("block", cuda_blocks.BLOCKS)
+def test_clusters_share_weights_of_an_odd_number_of_panels(device: str, block: int) -> None:
+    case = on(device, small_integers(blocks_of(block, 5, 5, 2), 600, torch.bfloat16))
+    assert_exact(case, cuda_blocks)
 
 
 @pytest.mark.parametrize("block", cuda_blocks.BLOCKS)
@@ -137,7 +143,9 @@ def test_one_sample_for_all(device: str) -> None:
     assert_exact(same, cuda_blocks)
 
 
-def test_self_check_passes(device: str) -> None:
+def test_self_check_passes(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if device == "cpu":
+        monkeypatch.setattr(cuda_blocks, "DTYPES", (torch.bfloat16,))
     assert cuda_blocks.self_check(device) is None
 
 
@@ -148,9 +156,8 @@ def test_allowed_only_where_the_self_check_passes(
     reason = cuda_blocks.unavailable(pattern, dtype, where)
     assert reason is not None
     assert reason.startswith(f"not allowed on {device}; call ")
-    monkeypatch.setattr(cuda_blocks, "grad_input", reference.grad_input)
     with monkeypatch.context() as broken:
-        broken.setattr(cuda_blocks, "forward", lambda x, *_, **__: x * 0)
+        broken.setattr(cuda_blocks._Plan, "forward", lambda plan, x, *_, **__: x * 0)
         reason = cuda_blocks.allow(device)
         assert reason is not None
         assert reason.startswith("forward of Pattern(")

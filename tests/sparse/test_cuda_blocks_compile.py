@@ -32,7 +32,17 @@ def machine_code(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         pytest.skip("nvcc, cuobjdump or csrc/cuda is missing")
     cubin = tmp_path_factory.mktemp("hopper") / "hopper.cubin"
     command = [compiler, "-std=c++17", "-O3", "-gencode=arch=compute_90a,code=sm_90a", "-cubin"]
-    subprocess.run([*command, str(SOURCE), "-o", str(cubin)], check=True)
+    said = subprocess.run(
+        [*command, "-Xptxas=-v", str(SOURCE), "-o", str(cubin)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stderr
+    # C75xx: products that wait for each other, for the compiler cannot keep sums in place
+    assert not re.search(r"warning|C75\d\d|[1-9]\d* bytes (stack|spill)", said), said
+    # 40 + 2 x 232 registers fill what 384 threads of 168 begin with
+    registers = re.findall(r"entry function '(\S+)'.*?Used (\d+) registers", said, re.DOTALL)
+    assert {number for name, number in registers if "add_partials" not in name} == {"168"}
     run = subprocess.run(
         [reader, "--dump-sass", str(cubin)], capture_output=True, text=True, check=True
     )
@@ -46,17 +56,19 @@ def test_every_kernel_uses_the_tensor_cores_and_the_copy_engine(
 ) -> None:
     assert len(machine_code) == 36
     for name, code in machine_code.items():
-        stores = "multiply_kernel" in name or name.count("Lb1E") == 1
+        multiplies = "multiply_kernel" in name
+        stores = multiplies or name.count("Lb1E") == 1
         assert "UTMALDG.2D" in code, name
         assert ("UTMASTG.2D" in code) == stores, name
+        assert ("UTMALDG.2D.MULTICAST" in code) == multiplies, name
+        assert ("STSM.16.MT88.4" in code) == multiplies, name
         assert "USETMAXREG" in code, name
         assert not re.search(r"\bHMMA\.|\b(LDL|STL)\b", code), name
 
 
-def test_products_of_a_stage_are_one_group(machine_code: dict[str, str]) -> None:
-    # a compiler that cannot keep sums in place waits after each product
+def test_products_wait_for_a_group_and_not_for_each_other(machine_code: dict[str, str]) -> None:
     for name, code in machine_code.items():
         products = len(re.findall(r"\bHGMMA\.", code))
         waits = len(re.findall(r"\bWARPGROUP\.DEPBAR", code))
         assert products >= 8, name
-        assert waits <= 4, name
+        assert waits <= products / 2, (name, products, waits)
