@@ -19,7 +19,7 @@ from dnc_sparse.bench.measures import Setting
 
 MOST_PROCESSES = 12
 # what the interpreter of a CPU takes a second for
-TOY = Setting(128, 128, 64, 1 / 2, 16, "float16", device="cpu")
+TOY = Setting(64, 64, 16, 1 / 2, 16, "float16", device="cpu")
 
 
 def compile_one(setting: Setting) -> str:

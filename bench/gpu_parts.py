@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from gpu_prepare import FOLDER, ROOT
 from gpu_process import Part
 
 Call = Literal["check", "measure"]
+CALLS: tuple[Call, ...] = get_args(Call)
 # other libraries: what is measured of each, and the seconds for it
 PEERS = {"stk": ("step", 15), "bsr": ("forward", 10), "gather-bmm": ("step", 10)}
 DEVICE_TESTS = ("test_gpu_device.py", "test_cuda.py")

@@ -57,7 +57,10 @@ def libraries() -> None:
         return
     compiler = shutil.which("nvcc", path=f"{os.environ['PATH']}:{CUDA_BIN}")
     if compiler is None:
-        raise RuntimeError(f"{FOLDER} lacks libraries of these sources, and there is no nvcc here")
+        raise RuntimeError(
+            f"{FOLDER} lacks libraries of these sources, and no nvcc is here to build them; run "
+            f"bench/gpu_prepare.py where one is, and bring the folder"
+        )
     FOLDER.mkdir(parents=True, exist_ok=True)
     sources = sorted(map(str, (ROOT / "csrc/cuda").glob("*.cu")))
     running = [

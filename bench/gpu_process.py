@@ -138,14 +138,14 @@ def occupants() -> set[str]:
     return {line.strip() for line in done.stdout.splitlines() if line.strip()}
 
 
-def check_device_is_free(before: set[str], patience_s: float = END_S) -> None:
+def check_device_is_free(before: set[str]) -> None:
     """Wait until the device has no processes but those of before.
 
-    Raises StuckDeviceError when it has some after so many seconds.
+    Raises StuckDeviceError when it still has some after END_S seconds.
     """
-    deadline = time.perf_counter() + patience_s
+    deadline = time.perf_counter() + END_S
     while left := occupants() - before:
         if time.perf_counter() > deadline:
             names = ", ".join(sorted(left))
-            raise StuckDeviceError(f"the device is still used by process {names}, after its kill")
+            raise StuckDeviceError(f"the device is still used by process {names}, after its end")
         time.sleep(0.2)

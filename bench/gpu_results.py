@@ -11,7 +11,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-CALLS = ("check", "measure")
+from gpu_parts import CALLS
+
 BLOCKS, INVERSE_DENSITIES = (128, 64, 32, 16), (2, 4, 8, 16)
 Row = dict[str, Any]
 

@@ -56,7 +56,7 @@ class Case:
         """Check the case, and time it or try every tile with few samples."""
         # the interpreter of the CPU is slow, and multiplies the bits of bfloat16
         on_card = self.device == "cuda"
-        neurons, batch = (NEURONS, SAMPLES) if on_card else (8 * self.side, 64)
+        neurons, batch = (NEURONS, SAMPLES) if on_card else (8 * self.side, 32)
         dtype = torch.bfloat16 if on_card else torch.float16
         pattern = clash_free(
             neurons, neurons, density=1 / self.inverse_density, block=self.side, seed=1
@@ -147,10 +147,10 @@ def main(
     limit_s: Annotated[float, typer.Option(help="Seconds that one case may take.")] = 25,
 ) -> None:
     """Run every case in a child of its own; exit 1 unless all are right."""
-    small = bool(check or launch)
+    small, few = bool(check or launch), FEW_SAMPLES if device == "cuda" else 20
     every = {
         f"{function}, block {side}" + f", 1/{n}" * (not small): Case(
-            function, side, n, device, samples=FEW_SAMPLES if small else 0
+            function, side, n, device, samples=few if small else 0
         )
         for n in INVERSE_DENSITIES[: 1 if small else None]
         for side in (MEMCHECK_SIDES if small else SIDES)

@@ -388,7 +388,7 @@ inline void barrier_wait(uint32_t barrier, uint32_t parity) {
           emulated::complete_copy();
         }
       },
-      "an mbarrier");
+      "the mbarrier", barrier);
 }
 
 inline void named_barrier(int name, int threads) {

@@ -71,6 +71,7 @@ struct Thread {
   bool done = false;
   std::function<bool()> ready;  // empty while it can run
   const char* waits_for = "";
+  int64_t waits_at = -1;  // an address of shared memory, or none
   ucontext_t start;
   jmp_buf place;
   bool started = false;
@@ -129,10 +130,11 @@ inline void fail(const std::string& what) {
 }
 
 // Let the other threads run until `ready` holds.
-inline void wait_until(std::function<bool()> ready, const char* what) {
+inline void wait_until(std::function<bool()> ready, const char* what, int64_t at = -1) {
   if (ready()) return;
   running->ready = std::move(ready);
   running->waits_for = what;
+  running->waits_at = at;
   suspend();
 }
 
@@ -271,15 +273,17 @@ inline void run_cluster(unsigned first, size_t threads, size_t shared_bytes) {
   }
   for (const Block& each : cluster) {
     size_t waiting = 0;
-    const char* what = "";
+    const Thread* last = nullptr;
     for (const Thread& thread : each.threads) {
       if (thread.done) continue;
       waiting++;
-      what = thread.waits_for;
+      last = &thread;
     }
     if (waiting && error.empty()) {
       error = "block " + std::to_string(each.index) + ": " + std::to_string(waiting) + " of " +
-              std::to_string(threads) + " threads wait for ever, the last one for " + what;
+              std::to_string(threads) + " threads wait for ever, the last one, thread " +
+              std::to_string(last->index) + ", for " + last->waits_for;
+      if (last->waits_at >= 0) error += " at " + std::to_string(last->waits_at);
     }
   }
   count_all_banks();

@@ -12,11 +12,11 @@ import torch
 MISTAKES = {
     "a barrier that only some reach": (
         0,
-        "block 0: 40 of 64 threads wait for ever, the last one for __syncthreads",
+        "block 0: 40 of 64 threads wait for ever, the last one, thread 39, for __syncthreads",
     ),
     "a lane that misses a shuffle": (
         1,
-        "block 0: 31 of 64 threads wait for ever, the last one for its warp",
+        "block 0: 31 of 64 threads wait for ever, the last one, thread 31, for its warp",
     ),
     "a write past the end": (
         2,
