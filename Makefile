@@ -13,7 +13,7 @@ QEMU ?= qemu-aarch64
 # processes that share the tests; each takes up to 1.5 GiB
 TEST_JOBS ?= 2
 
-.PHONY: demo dev check format peers postgresql test test-tritons sanitize neon-tools neon-test wheel-test bench gpu clean
+.PHONY: demo dev check format peers postgresql test test-tritons sanitize neon-tools neon-test wheel-test bench gpu gpu-prepare clean
 .DEFAULT_GOAL := help
 help:
 	@echo "make demo        train narrow dense and wide sparse networks for two minutes and compare them"
@@ -26,7 +26,8 @@ help:
 	@echo "make wheel-test  build the wheel, install it elsewhere and try it there"
 	@echo "make bench       time sparse junctions against dense ones and other libraries, with pictures"
 	@echo "make peers       install the libraries that bench compares with"
-	@echo "make gpu         build, test and measure on this machine's GPU, in one folder of results"
+	@echo "make gpu         check and measure on this machine's GPU, in one folder of results"
+	@echo "make gpu-prepare build what the same needs on another machine that has little more than a GPU"
 	@echo "make dev         only set up $(VENV)"
 
 # CUDA kernels are compiled wherever nvcc works, GPU or not: tests and checks need them
@@ -131,8 +132,14 @@ peers: $(VENV)/installed
 bench: peers
 	@$(BIN)/dnc-sparse bench --suite cpu --json runs/bench/cpu.json --plot runs/bench
 
+# for a machine with a card and without a package index: build/gpu travels there
+gpu-prepare: dev
+	@$(BIN)/python bench/gpu_prepare.py
+
 gpu: dev
-	@$(BIN)/python bench/gpu.py
+	@$(BIN)/python bench/gpu_prepare.py --libraries
+	@code=0; for call in check measure; do $(BIN)/python bench/gpu.py --call $$call || code=1; done; \
+		exit $$code
 
 clean:
 	rm -rf $(VENV) build dist
