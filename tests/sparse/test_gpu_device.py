@@ -211,6 +211,6 @@ def test_a_choice_is_kept_for_the_next_process() -> None:
     case = gpu.Case("forward", pattern, 64, torch.float32, torch.device("cuda", 0))
     first = gpu.decide(case, arguments)
     assert len(first.seconds) >= 2
-    assert measurements.file().exists()
-    measurements._known.clear()
+    assert measurements.is_kept()
+    measurements._loaded.clear()
     assert gpu.decide(case, arguments) == first

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -261,7 +262,7 @@ class Clock:
 
 def test_measurements_outlive_the_process(own_measurements: Path, raced: list[list[str]]) -> None:
     first = forward(HALF, BATCH)
-    measurements._known.clear()
+    measurements._loaded.clear()
     assert forward(HALF, BATCH) == first
     assert len(raced) == 2
     content = json.loads(own_measurements.read_text())
@@ -296,7 +297,7 @@ def test_a_damaged_or_foreign_file_counts_as_empty(
 ) -> None:
     first = forward(HALF, BATCH)
     own_measurements.write_text(damage(own_measurements.read_text(), how))
-    measurements._known.clear()
+    measurements._loaded.clear()
     assert forward(HALF, BATCH) == first
     assert len(raced) == 4
 
@@ -322,10 +323,33 @@ def test_a_folder_that_cannot_be_written_only_costs_time(
     assert measurements.get("key") == {"a": 1.0}
 
 
+@pytest.mark.parametrize("library", ["pooch", "platformdirs"])
+def test_without_the_library_that_knows_the_folder_nothing_is_kept(
+    library: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.undo()
+    for name in ("pooch", "pooch.utils", "platformdirs"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, library, None)
+    assert measurements.file() is None
+    assert not measurements.is_kept()
+    measurements.put("key", {"a": 1.0})
+    assert measurements.get("key") == {"a": 1.0}
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["explain", "--n-in", "64", "--n-out", "64", "--density", "0.25"])
+    assert capsys.readouterr().out.endswith(
+        "\nmeasurements cannot be kept without pooch: every process measures anew; "
+        "pip install pooch\n"
+    )
+    measurements.forget()
+    assert measurements.get("key") is None
+
+
 def test_the_file_is_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path = measurements.file()
+    assert path is not None
     assert path.parent.name == "planner"
     assert re.fullmatch(r"[0-9a-f]{16}\.json", path.name)
 
