@@ -296,7 +296,7 @@ def _measured(
         str(method): partial(case.function.compute, method, threads, arguments)
         for method in methods
     }
-    return measurements.remembered(case.key(threads), methods, lambda: race(runs))
+    return measurements.remembered(case.key(threads), methods, lambda: race(runs.items()))
 
 
 def winner(seconds: Mapping[M, float]) -> M:
