@@ -146,14 +146,21 @@ def leave_out(device: torch.device, name: str, case: str, error: Exception) -> N
 
 def raise_if_lost(device: torch.device, name: str, case: str, error: Exception) -> None:
     """Raise DeviceLostError from an error if the device answers no more after it."""
-    try:
-        synchronize(device)
-    except RuntimeError:
+    if is_lost(device):
         raise DeviceLostError(
             f"{name} broke {device}, and nothing more can run there in this process "
             f"({first_line(error)}): {case}; start again with DNC_SPARSE_BACKEND=reference, and "
             f"please report this"
         ) from error
+
+
+def is_lost(device: torch.device) -> bool:
+    """Whether a device answers no more, after a kernel that broke it."""
+    try:
+        synchronize(device)
+    except RuntimeError:
+        return True
+    return False
 
 
 def first_line(error: Exception) -> str:
