@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from dnc_sparse.backends import cuda, device_race, measurements, planner, reference, triton
+from dnc_sparse.backends.capture import capturing, refusal
 from dnc_sparse.backends.padded import on_padded_rows
 from dnc_sparse.backends.planner import Decision, bucket, dtype_name, winner
 from dnc_sparse.backends.race import Run
@@ -64,6 +65,12 @@ class Case(NamedTuple):
     batch: int
     dtype: torch.dtype
     device: torch.device
+
+    def __str__(self) -> str:
+        return (
+            f"{self.function} of {self.pattern!r} with {self.batch} samples in "
+            f"{dtype_name(self.dtype)}"
+        )
 
     @property
     def key(self) -> str:
@@ -151,8 +158,8 @@ def _run(function: str, pattern: Pattern, arguments: Arguments) -> Any:
     case = Case(function, pattern, x.shape[0], x.dtype, x.device)
     method = chosen.get(key)
     if method is None:
-        if _capturing(x.device) and planner.mode() != "dense":
-            raise RuntimeError(_uncaptured(case))
+        if capturing(x.device) and planner.mode() != "dense":
+            raise refusal(str(case))
         method = chosen[key] = decide(case, arguments).method
     try:
         return compute(method, function, arguments)
@@ -162,8 +169,8 @@ def _run(function: str, pattern: Pattern, arguments: Arguments) -> Any:
         # the two gradients have each been here
         if method == SEPARATE:
             raise
-        if _capturing(x.device):
-            raise RuntimeError(_uncaptured(case)) from error
+        if capturing(x.device):
+            raise refusal(str(case)) from error
         if method == DENSE:
             raise
         if planner.mode() == "sparse":
@@ -175,18 +182,6 @@ def _run(function: str, pattern: Pattern, arguments: Arguments) -> Any:
         device_race.leave_out(x.device, str(method), case.key, error)
         chosen[key] = DENSE
     return compute(DENSE, function, arguments)
-
-
-def _capturing(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
-
-
-def _uncaptured(case: Case) -> str:
-    return (
-        f"{case.function} of {case.pattern!r} with {case.batch} samples in "
-        f"{dtype_name(case.dtype)} has not run before, and a CUDA graph that is being captured "
-        f"lets no kernel be timed or loaded; run it once with such inputs before the capture"
-    )
 
 
 def compute(method: Method, function: str, arguments: Arguments) -> Any:

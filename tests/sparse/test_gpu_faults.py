@@ -5,23 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from sparse.gpu_stand_ins import BATCH, PATTERN, Card, arguments, decide, put_in_place
 from support import assert_exact, normals, small_integers
 
 import dnc_sparse
-from dnc_sparse.backends import device_race, explanation, gpu, measurements, planner, reference
+from dnc_sparse.backends import (
+    device_race,
+    explanation,
+    gpu,
+    measurements,
+    padded,
+    planner,
+    reference,
+)
 from dnc_sparse.backends.device_race import DeviceLostError
 from dnc_sparse.backends.gpu import DENSE, SEPARATE, Method
-from dnc_sparse.patterns import nearest
+from dnc_sparse.patterns import from_mask, nearest
 
 NEED = "out of resource: shared memory, Required: 300000"
-UNSEEN = (
-    r"^forward of Pattern\(.*\) with 40 samples in float32 has not run before, and a CUDA graph "
-    r"that is being captured lets no kernel be timed or loaded; run it once with such inputs "
-    r"before the capture$"
+REFUSED = (
+    r" has not run before, and while a CUDA graph is captured no kernel can be timed or loaded and "
+    r"no table copied; run it once with such inputs before the capture$"
 )
+UNSEEN = r"^forward of Pattern\(.*\) with 40 samples in float32" + REFUSED
 
 
 class OutOfResources(Exception):
@@ -55,7 +64,12 @@ def calls(monkeypatch: pytest.MonkeyPatch, faults: Faults) -> list[str]:
 @pytest.fixture
 def capture(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Return what begins the capture of a graph."""
-    return lambda: monkeypatch.setattr(gpu, "_capturing", lambda device: True)
+
+    def begin() -> None:
+        for module in (gpu, padded):
+            monkeypatch.setattr(module, "capturing", lambda device: True)
+
+    return begin
 
 
 @pytest.fixture
@@ -152,7 +166,6 @@ def test_explain_leaves_out_what_fails(faults: Faults, monkeypatch: pytest.Monke
     # there is no such device here: its tensors are on the CPU
     values = arguments(normals(PATTERN, BATCH, torch.float32))
     monkeypatch.setattr(explanation, "_calls", lambda *junction: values)
-    monkeypatch.setattr(gpu, "_capturing", lambda device: False)
     with pytest.warns(UserWarning, match=r"^triton a fails"):
         text = str(dnc_sparse.explain(PATTERN, BATCH, device="cuda"))
     assert "triton b" in text
@@ -367,3 +380,15 @@ def test_what_a_capture_forbids_is_told(
         with pytest.raises(RuntimeError, match=UNSEEN) as raised:
             gpu.forward(*values)
     assert raised.value.__cause__ is error
+
+
+@pytest.mark.usefixtures("calls")
+def test_padding_that_is_not_there_cannot_be_captured(capture: Callable[[], None]) -> None:
+    mask = np.zeros((64, 64), dtype=bool)
+    mask[0], mask[1:, 0] = True, True
+    pattern = from_mask(mask)
+    assert pattern.compact
+    values = arguments(normals(pattern, BATCH, torch.float32))["forward"]
+    capture()
+    with pytest.raises(RuntimeError, match=r"^Pattern\(.*\)" + REFUSED):
+        gpu.forward(*values)
