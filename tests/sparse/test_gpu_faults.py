@@ -324,6 +324,22 @@ def test_a_method_asked_for_by_name_is_not_replaced(faults: Faults) -> None:
 
 
 @pytest.mark.usefixtures("calls")
+def test_gradients_one_by_one_say_which_failed(
+    faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # no kernel computes both
+    monkeypatch.setattr(
+        gpu.KERNELS["triton"],
+        "candidates",
+        lambda function, *junction: () if function == "backward" else ("a",),
+    )
+    faults.errors["triton a"] = OutOfResources(NEED)
+    message = rf"^triton a fails \(OutOfResources: {NEED}\): a card: grad_input "
+    with planner.use("sparse"), pytest.raises(RuntimeError, match=message):
+        gpu.backward(*inputs()["backward"])
+
+
+@pytest.mark.usefixtures("calls")
 def test_dense_arithmetic_has_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise RuntimeError("cuBLAS error")
