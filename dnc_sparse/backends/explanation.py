@@ -37,9 +37,9 @@ class Explanation:
     def __str__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
         rows = [("function", "method", "why")]
-        rows += [(name, _method(chosen), chosen.reason) for name, chosen in self.decisions.items()]
+        rows += [(name, _method(each), each.reason) for name, each in self.decisions.items()]
         lines = [f"{self.pattern!r}, batch {self.batch}, {dtype}, {self.where}", *_aligned(rows)]
-        timed = [(name, *cells) for name, own in self.decisions.items() for cells in _times(own)]
+        timed = [(name, *cells) for name, each in self.decisions.items() for cells in _times(each)]
         if timed:
             lines += ["", *_aligned([("function", "timed with", "microseconds"), *timed])]
         return "\n".join(lines)

@@ -41,9 +41,9 @@ def interleaved_on_device(
         pairs = [_timed(function, flush) for function in functions]
         torch.cuda.synchronize()
         if done >= 0:
-            for own, (start, end) in zip(milliseconds, pairs, strict=True):
-                own.append(start.elapsed_time(end))
-    return [statistics.median(own) / 1e3 for own in milliseconds]
+            for times, (start, end) in zip(milliseconds, pairs, strict=True):
+                times.append(start.elapsed_time(end))
+    return [statistics.median(times) / 1e3 for times in milliseconds]
 
 
 def _timed(
