@@ -39,7 +39,7 @@ demo bench peers: DNC_CUDA = AUTO
 $(VENV)/installed: pyproject.toml constraints.txt CMakeLists.txt $(CPP)
 	@echo "setting up $(VENV) (a few minutes the first time)"
 	@case $(DNC_CUDA) in NVCC|ON) command -v nvcc >/dev/null && \
-		echo "nvcc is here: the CUDA kernels take it four minutes more; make DNC_CUDA=OFF leaves them out" || true;; esac
+		echo "nvcc is here: the CUDA kernels take it a minute more; make DNC_CUDA=OFF leaves them out" || true;; esac
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c "import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f'Python 3.11 or newer is needed, {sys.executable} is {v.major}.{v.minor}; run make PYTHON=python3.11')"
 	@$(PIP) torch $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))

@@ -19,7 +19,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # setjmp's checks in a fortified libc know nothing of fibers
-FLAGS = ("-std=c++17", "-O2", "-U_FORTIFY_SOURCE", "-fPIC", "-shared", "-DDNC_EMULATED")
+FLAGS = (
+    *("-std=c++17", "-O2", "-U_FORTIFY_SOURCE", "-fPIC", "-shared", "-DDNC_EMULATED"),
+    # a GPU reads 8 or 16 bytes at once from their multiples alone, from global memory too
+    *("-fsanitize=alignment", "-fno-sanitize-recover=alignment"),
+)
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-psabi")
 
 

@@ -18,5 +18,7 @@ int dnc_cuda_properties(int device, int* capability, int* multiprocessors, int* 
 }
 
 const char* dnc_cuda_error_text(int error) {
+  using dnc::cuda::refusal;
+  if (error == cudaErrorInvalidValue && refusal[0] != 0) return refusal;
   return cudaGetErrorString(static_cast<cudaError_t>(error));
 }

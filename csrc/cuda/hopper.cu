@@ -50,8 +50,8 @@ int64_t weights(const dnc_blocks& blocks) {
 
 template <class T>
 cudaError_t encode_weight(CUtensorMap& map, const dnc_blocks& blocks, const void* weight) {
-  return encode_map<T>(map, weight, blocks.rows * blocks.slots * blocks.block, blocks.block,
-                       blocks.block, kTileWidth);
+  return encode_map<T>(map, "weight", weight, blocks.rows * blocks.slots * blocks.block,
+                       blocks.block, blocks.block, kTileWidth);
 }
 
 template <int kBlock, class T, bool kTransposed, bool kResident>
@@ -62,10 +62,10 @@ cudaError_t start_multiply(const BlockTask& task, Samples from, const void* weig
   const int64_t outputs = int64_t{sizes.outputs} * kBlock;
   CUtensorMap x_map, weight_map, y_map;
   cudaError_t error =
-      encode_map<T>(x_map, from.data, task.batch, features, from.stride, Layout::kSamples);
+      encode_map<T>(x_map, "x", from.data, task.batch, features, from.stride, Layout::kSamples);
   if (error == cudaSuccess) error = encode_weight<T>(weight_map, task.blocks, weight);
   if (error == cudaSuccess) {
-    error = encode_map<T>(y_map, out, task.batch, outputs, outputs, Layout::kGroupSamples);
+    error = encode_map<T>(y_map, "y", out, task.batch, outputs, outputs, Layout::kGroupSamples);
   }
   if (error != cudaSuccess) return error;
   // neighbouring panels share their weights, where these are not kept anyway
@@ -150,14 +150,15 @@ cudaError_t start_backward(const BlockTask& task, Samples grad_y, Samples x, con
   using Layout = BackwardLayout<kBlock, kPairs, kInput>;
   const dnc_blocks& blocks = task.blocks;
   CUtensorMap grad_y_map, x_map, weight_map, grad_x_map;
-  cudaError_t error = encode_map<T>(grad_y_map, grad_y.data, task.batch, n_out(blocks),
+  cudaError_t error = encode_map<T>(grad_y_map, "grad_y", grad_y.data, task.batch, n_out(blocks),
                                     grad_y.stride, Layout::kSamples);
   if (error == cudaSuccess) {
-    error = encode_map<T>(x_map, x.data, task.batch, n_in(blocks), x.stride, Layout::kSamples);
+    error = encode_map<T>(x_map, "x", x.data, task.batch, n_in(blocks), x.stride, Layout::kSamples);
   }
   if (error == cudaSuccess && kInput) error = encode_weight<T>(weight_map, blocks, weight);
   if (error == cudaSuccess && kInput) {
-    error = encode_map<T>(grad_x_map, grad_x, task.batch, n_in(blocks), n_in(blocks), kTileWidth);
+    error = encode_map<T>(grad_x_map, "grad_x", grad_x, task.batch, n_in(blocks), n_in(blocks),
+                          kTileWidth);
   }
   if (error != cudaSuccess) return error;
   const int64_t units = blocks.columns * backward_groups(blocks) * sizes.splits;
@@ -232,13 +233,13 @@ cudaError_t start_add(const BlockTask& task, const float* partial, int count, in
 template <class Start>
 int with_half(dnc_place place, dnc_dtype dtype, const dnc_blocks& blocks, int64_t batch,
               Start start) {
+  const OnDevice on(place.device);
   // coordinates of the copy engine, and the kernels' own, are int32
   const int64_t largest = divide_up(batch, 64) * std::max(blocks.rows, blocks.columns);
   if (!has_kernels(blocks) || batch > INT32_MAX - 512 || largest > INT32_MAX ||
       (blocks.rows * blocks.slots + 1) * blocks.block > INT32_MAX) {
     return cudaErrorInvalidValue;
   }
-  const OnDevice on(place.device);
   if (on.error() != cudaSuccess) return on.error();
   switch (dtype) {
     case dnc_bfloat16:

@@ -5,12 +5,12 @@
 // | b       | edge of a weight block: 64 or 128 features                                         |
 // | column  | left block column: b features of x and grad_x                                      |
 // | target  | one weight block of a column; `targets` lists them as flat = row * slots + slot    |
-// | group   | kPairs pairs of a column's targets: their float32 gradients fit in registers | | pair
-// | two targets of a group: one stage of the ring, a target's grad_weight per          | | |
-// multiplying warpgroup                                                              | | panel   |
-// 64 (b = 128) or 128 (b = 64) samples: what one stage holds of grad_y and x         | | split   |
-// an equal share of the panels; its grad_weight is a float32 partial sum             | | unit    |
-// one group of one column for one split; all are equal                               |
+// | group   | kPairs pairs of a column's targets: their float32 gradients fit in registers       |
+// | pair    | two targets of a group: one stage of the ring, a target's grad_weight per          |
+// |         | multiplying warpgroup                                                              |
+// | panel   | 64 (b = 128) or 128 (b = 64) samples: what one stage holds of grad_y and x         |
+// | split   | an equal share of the panels; its grad_weight is a float32 partial sum             |
+// | unit    | one group of one column for one split; all are equal                               |
 //
 // For every panel and target:  grad_x += grad_y W          grad_y K-major, W N-major
 //                              grad_weight += grad_y^T x   grad_y M-major, x N-major
@@ -269,6 +269,8 @@ __device__ void backward_sum(const BackwardLayout<kBlock, kPairs, kInput>& at,
       for (int pair = 0; pair < kPairs; ++pair) {
         const int stage = grads.stage;
         barrier_wait(at.grad_full(stage), grads.parity);
+        // grad_x has a group of its own where it is complete, to be stored meanwhile
+        const bool complete = kInput && pair == kPairs - 1;
         products_fence();
         if (kInput) {
 #pragma unroll
@@ -281,6 +283,10 @@ __device__ void backward_sum(const BackwardLayout<kBlock, kPairs, kInput>& at,
             product<T, 64, false, true>(grad_input,
                                         operand(rows + own_samples * kRowBytes + k * 32, 0),
                                         operand(weight + k * 16 * kRowBytes, 0), pair + step > 0);
+          }
+          if (complete) {
+            commit_products();
+            products_fence();
           }
         }
 #pragma unroll
@@ -302,7 +308,11 @@ __device__ void backward_sum(const BackwardLayout<kBlock, kPairs, kInput>& at,
         __syncwarp();
         if (pair > 0) {
           // the products of the pair before are done: its stage may be filled again
-          wait_products<1>();
+          if (complete) {
+            wait_products<2>();
+          } else {
+            wait_products<1>();
+          }
           if (signals) {
             barrier_arrive(at.grad_empty(previous));
           }
@@ -310,18 +320,19 @@ __device__ void backward_sum(const BackwardLayout<kBlock, kPairs, kInput>& at,
         previous = stage;
         grads.advance();
       }
+      if (kInput) {
+        wait_products<1>();
+        settle(grad_input);
+        store_grad_input<T>(grad_input, at.staging(group), grad_x,
+                            unit.column * kBlock + own_left * 64,
+                            panel * Layout::kSamples + own_samples);
+      }
       wait_products<0>();
-      if (kInput) settle(grad_input);
       if (signals) {
         barrier_arrive(at.grad_empty(previous));
         barrier_arrive(at.input_empty(inputs.stage));
       }
       inputs.advance();
-      if (kInput) {
-        store_grad_input<T>(grad_input, at.staging(group), grad_x,
-                            unit.column * kBlock + own_left * 64,
-                            panel * Layout::kSamples + own_samples);
-      }
     }
     if (kInput && signals) {
       barrier_arrive(at.weight_empty());

@@ -1,7 +1,10 @@
 // Tensor maps: how the copy engine sees a matrix of 16-bit numbers, 64 features at a time.
 #pragma once
 
+#include <cstdio>
+
 #include "hopper.cuh"
+#include "launchers.cuh"
 
 #ifndef DNC_EMULATED
 #include <cudaTypedefs.h>
@@ -22,10 +25,10 @@ inline PFN_cuTensorMapEncodeTiled_v12000 map_encoder() {
 }
 
 // Describes [rows, features] of T, rows `stride` elements apart, in boxes of 64 features x
-// box_rows.
+// box_rows. Where the driver refuses, `refusal` says which map of what.
 template <class T>
-cudaError_t encode_map(CUtensorMap& map, const void* data, int64_t rows, int64_t features,
-                       int64_t stride, int box_rows) {
+cudaError_t encode_map(CUtensorMap& map, const char* name, const void* data, int64_t rows,
+                       int64_t features, int64_t stride, int box_rows) {
   const auto encode = map_encoder();
   if (encode == nullptr) return cudaErrorSymbolNotFound;
   const cuuint64_t sizes[2] = {cuuint64_t(features), cuuint64_t(rows)};
@@ -39,7 +42,13 @@ cudaError_t encode_map(CUtensorMap& map, const void* data, int64_t rows, int64_t
              2, const_cast<void*>(data), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
              CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
              CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+  if (result == CUDA_SUCCESS) return cudaSuccess;
+  std::snprintf(refusal, sizeof refusal,
+                "the driver refuses the tensor map of %s (CUresult %d): [%lld, %lld] at %p, %lld "
+                "elements apart, in boxes of 64 x %d",
+                name, int(result), static_cast<long long>(rows), static_cast<long long>(features),
+                data, static_cast<long long>(stride), box_rows);
+  return cudaErrorInvalidValue;
 }
 
 }  // namespace dnc::cuda

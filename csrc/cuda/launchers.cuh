@@ -21,10 +21,14 @@ __host__ __device__ constexpr int64_t padded_batch(int64_t batch) {
   return divide_up(batch, kSamplePad) * kSamplePad;
 }
 
-// Makes a device current, and the one before it again.
+// Why the driver refused this thread's last call, where it can be told better than by a number.
+inline thread_local char refusal[256] = "";
+
+// Makes a device current for a call, and the one before it again.
 class OnDevice {
  public:
   explicit OnDevice(int device) {
+    refusal[0] = 0;
     error_ = cudaGetDevice(&before_);
     if (error_ == cudaSuccess && before_ != device) error_ = cudaSetDevice(device);
     changed_ = error_ == cudaSuccess && before_ != device;

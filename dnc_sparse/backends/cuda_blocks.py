@@ -58,6 +58,8 @@ def unavailable(pattern: Pattern, dtype: torch.dtype, device: torch.device) -> s
         return f"{dtype} is not among {', '.join(map(str, DTYPES))}"
     if str(device) not in _allowed:
         return f"not allowed on {device}; call dnc_sparse.backends.cuda_blocks.allow({device})"
+    if pattern.n_edges == 0:
+        return "the pattern has no edges"
     if not pattern.is_regular:
         return "rows or columns of blocks differ in their number of edges"
     return _allowed[str(device)]

@@ -37,9 +37,9 @@ class Explanation:
     def __str__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
         rows = [("function", "method", "why")]
-        rows += [(name, _method(own), own.reason) for name, own in self.decisions.items()]
+        rows += [(name, _method(each), each.reason) for name, each in self.decisions.items()]
         lines = [f"{self.pattern!r}, batch {self.batch}, {dtype}, {self.where}", *_aligned(rows)]
-        timed = [(name, *cells) for name, own in self.decisions.items() for cells in _times(own)]
+        timed = [(name, *cells) for name, each in self.decisions.items() for cells in _times(each)]
         if timed:
             lines += ["", *_aligned([("function", "timed with", "microseconds"), *timed])]
         return "\n".join(lines)
@@ -82,11 +82,11 @@ def explain(
         pattern = pattern.padded
     calls = _calls(pattern, batch, computed, place)
     if planned is gpu:
-        own = {
+        on_device = {
             name: gpu.decide(gpu.Case(name, pattern, batch, dtype, place), arguments)
             for name, arguments in calls.items()
         }
-        return Explanation(pattern, batch, dtype, gpu.card(place), own)
+        return Explanation(pattern, batch, dtype, gpu.card(place), on_device)
     before = torch.get_num_threads()
     torch.set_num_threads(used)
     try:
@@ -132,15 +132,15 @@ def _method(decision: Decision[Any]) -> str:
 def _times(decision: Decision[Any]) -> list[tuple[str, str]]:
     """Return what was timed and its microseconds, fastest first."""
     return [
-        (title, ", ".join(f"{m} {s * 1e6:,.0f}" for m, s in sorted(found.items(), key=_seconds)))
-        for title, found in (
+        (title, ", ".join(f"{m} {s * 1e6:,.0f}" for m, s in sorted(times.items(), key=_seconds)))
+        for title, times in (
             ("one thread, sparse kernels", decision.tuning),
             (
                 "all threads, best of each method" if decision.tuning else "all methods",
                 decision.seconds,
             ),
         )
-        if found
+        if times
     ]
 
 

@@ -1,11 +1,10 @@
 """Junctions on a CUDA device: Triton's kernels, CUDA's or dense arithmetic, whichever is fastest.
 
-The planner's side of the GPU. Each function of a junction has a few methods; they are timed once
-per case and card, on the tensors of the call that asked, and `measurements` keeps what was found.
-Where nothing may be timed (deterministic algorithms, a CUDA graph being captured) a rule decides.
-A method whose result differs from dense arithmetic's is left out with a warning, so that a kernel
-which a driver, a compiler or a new card breaks costs speed and not truth. docs/planner.md tells it
-to users.
+The planner's side of the GPU. Each function of a junction has a few methods; they are raced once
+per case and card, on the tensors of the call that asked, and `measurements` keeps the seconds.
+Where deterministic algorithms are asked for, a rule decides. A method that fails, or whose result
+differs from dense arithmetic's, is left out with a warning, so that a kernel which a driver, a
+compiler or a new card breaks costs speed and not truth. docs/planner.md tells it to users.
 
 | name   | meaning                                                                       |
 |--------|-------------------------------------------------------------------------------|
@@ -16,18 +15,20 @@ to users.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from dnc_sparse.backends import cuda, measurements, planner, reference, triton
+from dnc_sparse.backends import cuda, device_race, measurements, planner, reference, triton
+from dnc_sparse.backends.capture import capturing, refusal
 from dnc_sparse.backends.padded import on_padded_rows
 from dnc_sparse.backends.planner import Decision, bucket, dtype_name, winner
-from dnc_sparse.backends.race import race
+from dnc_sparse.backends.race import Run
 from dnc_sparse.patterns import Pattern
 
 FUNCTIONS = ("forward", "grad_input", "grad_weight", "backward")
@@ -38,11 +39,6 @@ EVEN_DENSITY = ((128, 0.8), (64, 0.65), (32, 0.4), (16, 0.2), (8, 0.1), (1, 1 / 
 EVEN_DENSITY_IEEE = 0.25
 # times that density from which dense arithmetic surely wins, unless weights are all that is moved
 CLEAR_LOSS, FEW_SAMPLES = 4, 16
-# largest error of a right kernel, in parts of the largest number; a lost block of edges makes more.
-# TF32 has 10 bits, and dense products may add up in halves
-AGREEMENT = {torch.float32: 0.01, torch.float16: 0.02, torch.bfloat16: 0.05}
-# runs between two readings of the device's clock
-TIMED_RUNS = 5
 
 
 class Method(NamedTuple):
@@ -70,6 +66,12 @@ class Case(NamedTuple):
     dtype: torch.dtype
     device: torch.device
 
+    def __str__(self) -> str:
+        return (
+            f"{self.function} of {self.pattern!r} with {self.batch} samples in "
+            f"{dtype_name(self.dtype)}"
+        )
+
     @property
     def key(self) -> str:
         """Say what a measurement holds for."""
@@ -83,10 +85,10 @@ class Case(NamedTuple):
 
     def methods(self) -> list[Method]:
         """Return the sparse methods of this case, the favourite first."""
-        own = self._kernels(self.function)
-        if self.function == "backward" and (own or self._kernels("grad_input")):
-            return [*own, SEPARATE]
-        return own
+        kernels = self._kernels(self.function)
+        if self.function == "backward" and (kernels or self._kernels("grad_input")):
+            return [*kernels, SEPARATE]
+        return kernels
 
     def _kernels(self, function: str) -> list[Method]:
         return [
@@ -150,18 +152,36 @@ def backward(
 
 def _run(function: str, pattern: Pattern, arguments: Arguments) -> Any:
     x: Tensor = arguments[0]
-    known: dict[Any, Method] = pattern.plan(("methods", x.device), dict)
+    chosen: dict[Any, Method] = pattern.plan(("methods", x.device), dict)
     fixed = torch.are_deterministic_algorithms_enabled()
     key = (function, bucket(x.shape[0]), x.dtype, _tf32(x.dtype), planner.mode(), fixed)
-    method = known.get(key)
+    case = Case(function, pattern, x.shape[0], x.dtype, x.device)
+    method = chosen.get(key)
     if method is None:
-        capturing = x.is_cuda and torch.cuda.is_current_stream_capturing()
-        case = Case(function, pattern, x.shape[0], x.dtype, x.device)
-        method = decide(case, arguments, may_measure=not capturing).method
-        # what was chosen for want of a clock is not kept
-        if not capturing:
-            known[key] = method
-    return compute(method, function, arguments)
+        if capturing(x.device) and planner.mode() != "dense":
+            raise refusal(str(case))
+        method = chosen[key] = decide(case, arguments).method
+    try:
+        return compute(method, function, arguments)
+    except device_race.PASSED_ON:
+        raise
+    except Exception as error:
+        # the two gradients have each been here
+        if method == SEPARATE:
+            raise
+        if capturing(x.device):
+            raise refusal(str(case)) from error
+        if method == DENSE:
+            raise
+        if planner.mode() == "sparse":
+            device_race.raise_if_lost(x.device, str(method), case.key, error)
+            raise RuntimeError(
+                f"{method} fails ({device_race.first_line(error)}): {case.key}; "
+                f"planner.use('measured') takes another method"
+            ) from error
+        device_race.leave_out(x.device, str(method), case.key, error)
+        chosen[key] = DENSE
+    return compute(DENSE, function, arguments)
 
 
 def compute(method: Method, function: str, arguments: Arguments) -> Any:
@@ -175,33 +195,46 @@ def compute(method: Method, function: str, arguments: Arguments) -> Any:
     return KERNELS[method.backend].run(function, method.config, arguments)
 
 
-def decide(case: Case, arguments: Arguments, may_measure: bool = True) -> Decision[Method]:
+def decide(case: Case, arguments: Arguments) -> Decision[Method]:
     """Choose by rule where one settles it, else by a measurement, taken before or now."""
     if planner.mode() == "dense":
         return Decision(DENSE, "planner.use('dense')")
     methods = case.methods()
     if not methods:
         return Decision(DENSE, "no sparse kernel takes this junction in this dtype")
+    favourite = methods[0]
     if planner.mode() == "sparse":
-        return Decision(methods[0], "planner.use('sparse')")
-    if torch.are_deterministic_algorithms_enabled() or not may_measure or case.batch == 0:
-        return _ruled(case, methods[0], arguments if may_measure else None)
+        return Decision(favourite, "planner.use('sparse')")
+    if torch.are_deterministic_algorithms_enabled() or case.batch == 0:
+        return _ruled(case, favourite, arguments)
     limit = CLEAR_LOSS * even_density(case.pattern, case.dtype)
     if case.pattern.density > limit and case.batch > FEW_SAMPLES:
         return Decision(DENSE, f"density above {limit:.3g}: dense wins in {dtype_name(case.dtype)}")
-    seconds = _measured(case, [*methods, DENSE], arguments)
+    try:
+        seconds = _measured(case, methods, arguments)
+    except torch.OutOfMemoryError:
+        # comparing holds dense weights and two results, which the favourite does without
+        warnings.warn(
+            f"{favourite} is taken unmeasured, as memory is too short to compare methods: "
+            f"{case.key}",
+            stacklevel=2,
+        )
+        return Decision(favourite, "memory is too short to compare methods: the sparse favourite")
     return Decision(winner(seconds), f"measured on {card(case.device)}", seconds=seconds)
 
 
-def _ruled(case: Case, favourite: Method, arguments: Arguments | None) -> Decision[Method]:
+def _ruled(case: Case, favourite: Method, arguments: Arguments) -> Decision[Method]:
     """Choose without a clock, from what the kernels were designed to reach.
 
-    The favourite is compared with dense arithmetic if there are arguments to do it with.
+    A sparse method is compared with dense arithmetic, where there is memory for that.
     """
     limit = even_density(case.pattern, case.dtype)
     sparse = case.pattern.density < limit
-    if sparse and arguments is not None:
-        sparse = favourite in _agreeing(case, [favourite, DENSE], arguments)
+    if sparse:
+        runs = _runs(case, [favourite, DENSE], arguments)
+        with torch.no_grad(), suppress(torch.OutOfMemoryError):
+            right = device_race.right(case.device, case.key, runs, str(DENSE), sure=len(runs))
+            sparse = str(favourite) in dict(right)
     return Decision(
         favourite if sparse else DENSE,
         f"nothing may be timed now: sparse below density {limit:.3g}, where it should win",
@@ -217,68 +250,24 @@ def even_density(pattern: Pattern, dtype: torch.dtype) -> float:
 
 
 def _measured(case: Case, methods: list[Method], arguments: Arguments) -> dict[Method, float]:
-    """Return the seconds of the methods, the favourite first; those that took too long may lack.
+    """Return the seconds of the sparse methods and of dense arithmetic, the favourite's first.
 
-    They come from the file of this machine where they were measured before.
+    They come from the file of this machine where they were measured before. Dense arithmetic and
+    the first method of each backend are among them, however long they take.
     """
+    favourite, *firsts = [next(group) for _, group in groupby(methods, lambda one: one.backend)]
+    sure = [favourite, DENSE, *firsts]
+    order = [*sure, *(method for method in methods if method not in sure)]
 
     def timed() -> dict[str, float]:
-        # which also compiles the kernels
-        runs = {
-            str(method): partial(compute, method, case.function, arguments)
-            for method in _agreeing(case, methods, arguments)
-        }
-        with torch.no_grad():
-            return race(runs, _device_seconds)
+        runs = _runs(case, order, arguments)
+        return device_race.race_on(case.device, case.key, runs, str(DENSE), sure=len(sure))
 
-    return measurements.remembered(case.key, methods, timed)
+    return measurements.remembered(case.key, order, timed)
 
 
-def _agreeing(case: Case, methods: list[Method], arguments: Arguments) -> list[Method]:
-    """Return the methods whose results are those of the last, dense one, but for rounding."""
-    *sparse, dense = methods
-    kept = []
-    with torch.no_grad():
-        truth = _tensors(compute(dense, case.function, arguments))
-        for method in sparse:
-            found = _tensors(compute(method, case.function, arguments))
-            if all(map(agrees, found, truth)):
-                kept.append(method)
-            else:
-                warnings.warn(
-                    f"{method} gives another result than dense arithmetic and is not used: "
-                    f"{case.key}; please report this",
-                    stacklevel=2,
-                )
-    return [*kept, dense]
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    each = value if isinstance(value, tuple) else (value,)
-    return [tensor for tensor in each if tensor is not None]
-
-
-def agrees(found: Tensor, truth: Tensor) -> bool:
-    """Whether two results are equal but for rounding, wherever the second is a finite number."""
-    known = truth.isfinite()
-    if not bool(known.any()):
-        return True
-    size = torch.where(known, truth, 0).abs().amax()
-    error = torch.where(known, (found - truth).abs(), 0).amax()
-    # not a number is no small error
-    return bool(error <= AGREEMENT[found.dtype] * size)
-
-
-def _device_seconds(run: Callable[[], object]) -> float:
-    """Run a few times and return the seconds of one, by the device's clock."""
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-    start.record()
-    for _ in range(TIMED_RUNS):
-        run()
-    end.record()
-    end.synchronize()
-    milliseconds: float = start.elapsed_time(end)
-    return milliseconds / 1e3 / TIMED_RUNS
+def _runs(case: Case, methods: list[Method], arguments: Arguments) -> dict[str, Run]:
+    return {str(method): partial(compute, method, case.function, arguments) for method in methods}
 
 
 def describe() -> dict[str, str]:

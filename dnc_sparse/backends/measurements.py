@@ -1,7 +1,8 @@
 """What the planner measured, remembered in memory and in a file of this user and machine.
 
 The file is a convenience: one that is missing, damaged or of another machine, processor, torch or
-build of the kernels counts as empty, and one that cannot be written is not written.
+build of the kernels counts as empty, one that cannot be written is not written, and without pooch,
+which knows the user's cache folder, there is none.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Seconds = dict[str, float]
 M = TypeVar("M")
 COMPILED = ("_cpu", "_cuda")
 
-_known: dict[Path, dict[str, Seconds]] = {}
+_loaded: dict[Path | None, dict[str, Seconds]] = {}
 
 
 def get(key: str) -> Seconds | None:
@@ -37,13 +38,15 @@ def get(key: str) -> Seconds | None:
 
 def put(key: str, seconds: Seconds) -> None:
     """Remember what was measured under a key, besides what other processes wrote meanwhile."""
-    known, path = _load(), file()
-    known[key] = seconds
+    loaded, path = _load(), file()
+    loaded[key] = seconds
+    if path is None:
+        return
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        own = {"machine": machine(), "seconds": _read(path) | known}
+        content = {"machine": machine(), "seconds": _read(path) | loaded}
         temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(own, indent=1) + "\n")
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
         temporary.replace(path)
 
 
@@ -54,16 +57,18 @@ def remembered(case: str, methods: Sequence[M], measure: Callable[[], Seconds]) 
     """
     key = f"{case}: {' or '.join(map(str, methods))}"
     by_name = {str(method): method for method in methods}
-    found = get(key)
-    if not found or not found.keys() <= by_name.keys():
-        found = measure()
-        put(key, found)
-    return {by_name[name]: seconds for name, seconds in found.items()}
+    seconds = get(key)
+    if not seconds or not seconds.keys() <= by_name.keys():
+        seconds = measure()
+        put(key, seconds)
+    return {by_name[name]: one for name, one in seconds.items()}
 
 
 def is_kept() -> bool:
     """Whether the file is there or can be written."""
     path = file()
+    if path is None:
+        return False
     folder = next(parent for parent in path.parents if parent.exists())
     return path.is_file() or (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK))
 
@@ -71,16 +76,23 @@ def is_kept() -> bool:
 def forget() -> None:
     """Forget everything measured on this machine, in the file too."""
     path = file()
-    _known.pop(path, None)
-    with suppress(OSError):
-        path.unlink()
+    _loaded.pop(path, None)
+    if path is not None:
+        with suppress(OSError):
+            path.unlink()
 
 
-def file() -> Path:
-    """Return where this machine's measurements are kept, in the user's cache folder."""
+def file() -> Path | None:
+    """Return where this machine's measurements are kept, in the user's cache folder; None if not.
+
+    pooch, or what it needs, may lack where this package was installed without its dependencies.
+    """
     name = hashlib.sha256(json.dumps(machine()).encode()).hexdigest()[:16]
-    # only a process that measures pays for this import
-    folder: str = import_module("pooch").os_cache("dnc-sparse")
+    try:
+        # only a process that measures pays for this import
+        folder: str = import_module("pooch").os_cache("dnc-sparse")
+    except ModuleNotFoundError:
+        return None
     return Path(folder) / "planner" / f"{name}.json"
 
 
@@ -97,18 +109,20 @@ def machine() -> dict[str, Any]:
 
 def _build(name: str) -> int | None:
     """When a compiled module was built, for one built anew may be faster; None without it."""
-    found = find_spec(f"dnc_sparse.{name}")
-    return int(Path(str(found.origin)).stat().st_mtime) if found else None
+    spec = find_spec(f"dnc_sparse.{name}")
+    return int(Path(str(spec.origin)).stat().st_mtime) if spec else None
 
 
 def _load() -> dict[str, Seconds]:
     path = file()
-    if path not in _known:
-        _known[path] = _read(path)
-    return _known[path]
+    if path not in _loaded:
+        _loaded[path] = _read(path)
+    return _loaded[path]
 
 
-def _read(path: Path) -> dict[str, Seconds]:
+def _read(path: Path | None) -> dict[str, Seconds]:
+    if path is None:
+        return {}
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -117,18 +131,18 @@ def _read(path: Path) -> dict[str, Seconds]:
         return {}
     seconds = content.get("seconds")
     return (
-        {key: found for key, found in seconds.items() if _sound(found)}
+        {key: times for key, times in seconds.items() if _sound(times)}
         if isinstance(seconds, dict)
         else {}
     )
 
 
-def _sound(found: object) -> bool:
+def _sound(seconds: object) -> bool:
     """Whether these are times of methods."""
     return (
-        isinstance(found, dict)
-        and bool(found)
+        isinstance(seconds, dict)
+        and bool(seconds)
         and all(
-            isinstance(time, float) and math.isfinite(time) and time > 0 for time in found.values()
+            isinstance(one, float) and math.isfinite(one) and one > 0 for one in seconds.values()
         )
     )

@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from dnc_sparse.backends.capture import capturing, refusal
 from dnc_sparse.patterns import Pattern
 from dnc_sparse.patterns.sizes import MAX_INDEX
 
@@ -82,6 +83,8 @@ def _slots(pattern: Pattern, device: torch.device) -> Tensor:
     """Flat padded slot of each edge block, kept with the pattern where it had to be sent."""
 
     def build() -> Tensor:
+        if capturing(device):
+            raise refusal(repr(pattern))
         return torch.from_numpy(pattern.padded.edge_slots).to(device)
 
     return build() if device.type == "cpu" else pattern.plan(("padded", str(device)), build)

@@ -209,13 +209,13 @@ def choose(function: Function, pattern: Pattern, threads: int, arguments: Argume
     """Return the best method for these arguments, the first of which is [batch, ...]."""
     first: Tensor = arguments[0]
     batch, dtype = len(first), first.dtype
-    known: dict[Any, Method] = pattern.plan("methods", dict)
+    chosen: dict[Any, Method] = pattern.plan("methods", dict)
     fixed = torch.are_deterministic_algorithms_enabled()
     key = (function.name, bucket(batch), dtype, threads, _mode, fixed)
-    method = known.get(key)
+    method = chosen.get(key)
     if method is None:
         case = Case(function, pattern, batch, dtype)
-        known[key] = method = decide(case, threads, arguments).method
+        chosen[key] = method = decide(case, threads, arguments).method
     return method
 
 
@@ -296,7 +296,7 @@ def _measured(
         str(method): partial(case.function.compute, method, threads, arguments)
         for method in methods
     }
-    return measurements.remembered(case.key(threads), methods, lambda: race(runs))
+    return measurements.remembered(case.key(threads), methods, lambda: race(runs.items()))
 
 
 def winner(seconds: Mapping[M, float]) -> M:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
+
+Run = Callable[[], object]
 
 ROUNDS = 5
-# rounds that are done although `BUDGET_S` is spent, and ways that are tried although it is
+# rounds that are done although the budget is spent, and ways that are tried although it is
 LEAST_ROUNDS = 3
 LEAST_TRIED = 2
 BUDGET_S = 0.02
-# no further round starts after so many seconds, however few were done
-MOST_S = 0.1
+# no further round starts after so many budgets, however few were done
+MOST_BUDGETS = 5
 
 
-def host_seconds(run: Callable[[], object]) -> float:
+def host_seconds(run: Run) -> float:
     """Run once and return the seconds that took, by the processor's clock."""
     before = time.perf_counter()
     run()
@@ -22,24 +24,30 @@ def host_seconds(run: Callable[[], object]) -> float:
 
 
 def race(
-    runs: Mapping[str, Callable[[], object]],
-    timed: Callable[[Callable[[], object]], float] = host_seconds,
+    entrants: Iterable[tuple[str, Run]],
+    timed: Callable[[Run], float] = host_seconds,
+    least_tried: int = LEAST_TRIED,
+    budget_s: float = BUDGET_S,
 ) -> dict[str, float]:
-    """Return the least seconds of each run, as `timed` has them, over rounds of all in turn.
+    """Return the least seconds of each run by name, as `timed` has them, over rounds in turn.
 
-    The first round warms up; it counts where there is no time for another. Where runs take long
-    only the first two are tried.
+    The first round warms up; it counts where there is no time for another. An entrant is asked for
+    when it is to be timed: where runs take long, only the first `least_tried` are. The budget holds
+    what the timing takes, not what an entrant takes to come.
     """
+    runs: dict[str, Run] = {}
     seconds: dict[str, float] = {}
-    started = time.perf_counter()
+    spent = 0.0
     for done in range(1 + ROUNDS):
-        spent = time.perf_counter() - started
-        if done and spent > (MOST_S if done <= LEAST_ROUNDS else BUDGET_S):
+        if done and spent > (MOST_BUDGETS if done <= LEAST_ROUNDS else 1) * budget_s:
             break
-        for name in seconds if done else runs:
-            late = time.perf_counter() - started > BUDGET_S
-            if not done and len(seconds) >= LEAST_TRIED and late:
-                break
-            took = timed(runs[name])
+        for name, run in runs.items() if done else entrants:
+            before = time.perf_counter()
+            took = timed(run)
+            spent += time.perf_counter() - before
             seconds[name] = took if done < 2 else min(took, seconds[name])
+            if done == 0:
+                runs[name] = run
+                if len(runs) >= least_tried and spent > budget_s:
+                    break
     return seconds

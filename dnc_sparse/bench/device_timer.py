@@ -10,8 +10,10 @@ import torch
 
 from dnc_sparse.bench.timer import LEAST_ROUNDS, WARM_UP_ROUNDS
 
-# written before each timed call: more than any L2, and long enough to launch the call meanwhile
+# written before each timed call: more than any L2, so many times that the call is launched
+# meanwhile. A Hopper GPU writes 4 GiB in about 1 ms, the host takes up to 0.35 ms for a step
 FLUSH_BYTES = 2**30
+FLUSHES = 4
 
 
 def interleaved_on_device(
@@ -39,16 +41,17 @@ def interleaved_on_device(
         pairs = [_timed(function, flush) for function in functions]
         torch.cuda.synchronize()
         if done >= 0:
-            for own, (start, end) in zip(milliseconds, pairs, strict=True):
-                own.append(start.elapsed_time(end))
-    return [statistics.median(own) / 1e3 for own in milliseconds]
+            for times, (start, end) in zip(milliseconds, pairs, strict=True):
+                times.append(start.elapsed_time(end))
+    return [statistics.median(times) / 1e3 for times in milliseconds]
 
 
 def _timed(
     function: Callable[[], object], flush: torch.Tensor
 ) -> tuple[torch.cuda.Event, torch.cuda.Event]:
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-    flush.zero_()
+    for _ in range(FLUSHES):
+        flush.zero_()
     start.record()
     function()
     end.record()

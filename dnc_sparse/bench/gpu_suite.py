@@ -1,7 +1,8 @@
 """The measures of the GPU kernels, row by row, with their goals.
 
 bfloat16, 4096 -> 4096, 16,384 samples, clash-free blocks, through `SparseLinear`, unless a row says
-else; dense is `nn.Linear` in the same dtype. The goals are those of docs/gpu-kernels.md.
+else; dense is `nn.Linear` in the same dtype. The goals are those of docs/gpu-kernels.md. Our
+own measures come first, then those of other packages, which may break the device.
 """
 
 from __future__ import annotations
@@ -44,26 +45,28 @@ def against_peers(setting: Setting) -> tuple[Measure, ...]:
     )
 
 
-def blocks(side: int, n: int, goal: float) -> tuple[Measure, ...]:
-    """Return all measures of one block side and density, which share layers and inputs."""
-    setting = replace(JUNCTION, block=side, density=1 / n)
-    own = (
-        speed_up(
-            *("linear", f"dense / ours, {operation}, block {side}", f"1/{n}", operation),
-            *(at_least(goal), setting),
-        )
-        for operation in ("step", "forward")
-    )
-    return (*own, *against_peers(setting))
+def block_of(side: int, n: int) -> Setting:
+    """Return the junction with blocks of a side at density 1/n."""
+    return replace(JUNCTION, block=side, density=1 / n)
 
+
+BLOCKS_TITLE = (
+    f"{JUNCTION.n_in} -> {JUNCTION.n_out}, {JUNCTION.batch} samples, {JUNCTION.dtype}: "
+    f"nn.Linear's time over SparseLinear's"
+)
+# step and forward of neighbours share layers and inputs
+BLOCKS: tuple[Measure, ...] = tuple(
+    speed_up(
+        *("linear", f"dense / ours, {operation}, block {side}", f"1/{n}", operation),
+        *(at_least(goal), block_of(side, n)),
+    )
+    for side, goals in STEP_GOALS.items()
+    for n, goal in goals.items()
+    for operation in ("step", "forward")
+)
 
 GPU_SUITE: tuple[Measure, ...] = (
-    *(
-        measure
-        for side, goals in STEP_GOALS.items()
-        for n, goal in goals.items()
-        for measure in blocks(side, n, goal)
-    ),
+    *BLOCKS,
     *(
         speed_up(
             *("linear", "dense / ours, forward, 1x1, IEEE float32", f"1/{n}", "forward"),
@@ -83,5 +86,11 @@ GPU_SUITE: tuple[Measure, ...] = (
         for side in (1, 4)
         for family in ("clash_free", "random")
         for batch in SMALL_BATCHES
+    ),
+    *(
+        measure
+        for side, goals in STEP_GOALS.items()
+        for n in goals
+        for measure in against_peers(block_of(side, n))
     ),
 )

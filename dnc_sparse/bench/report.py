@@ -47,6 +47,24 @@ def table(
     return result
 
 
+def block_table(outcomes: Sequence[Outcome], *, goals: bool = False) -> Table:
+    """Return the speed-ups of blocks over dense: a line per side and operation, by density."""
+    result = Table(box=SIMPLE_HEAD, pad_edge=False)
+    cells: dict[tuple[int, str], dict[str, Text]] = {}
+    for outcome in outcomes:
+        run = outcome.measure.run
+        line = cells.setdefault((run.setting.block, run.operation), {})
+        line[outcome.measure.detail] = _verdict(outcome, goals)
+    result.add_column("block", justify="right")
+    result.add_column("of")
+    densities = list(dict.fromkeys(outcome.measure.detail for outcome in outcomes))
+    for density in densities:
+        result.add_column(density, justify="right")
+    for (block, operation), line in cells.items():
+        result.add_row(str(block), operation, *(line.get(density, "") for density in densities))
+    return result
+
+
 def _heading(threads: int) -> str:
     return f"{threads} thread{'s' * (threads > 1)}" if threads else "value"
 

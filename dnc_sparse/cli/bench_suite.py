@@ -13,8 +13,9 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from dnc_sparse.backends import cpu, cuda_blocks, gpu
+from dnc_sparse.backends import cpu, cuda_blocks, device_race, gpu
 from dnc_sparse.bench import SUITES, figures, report, sweep
+from dnc_sparse.bench.gpu_suite import BLOCKS, BLOCKS_TITLE
 from dnc_sparse.bench.measures import BASE, Measure
 from dnc_sparse.bench.roofs import Roofs, probe
 from dnc_sparse.bench.suite import QUICK, THREADS, Effort, Outcome, Suite, plan
@@ -83,10 +84,18 @@ def run_suite(
     outcomes: list[Outcome] = []
     # asked for once: it runs git
     where = report.circumstances()
-    for measure, count in _tracked(plan(measures, counts), _measure_label):
+    # what a device is asked first is told as soon as it is there
+    blocks = sum(measure in BLOCKS for measure in measures)
+    wanted = plan(measures, counts)
+    for measure, count in _tracked(wanted, _measure_label):
         outcomes.append(_taken(taker, measure, count, keep_going=on_device))
         if json_file is not None:
             write_json(json_file, report.record(outcomes, effort, where=where))
+        if len(outcomes) == blocks:
+            console.print(f"{BLOCKS_TITLE}, {machine}", highlight=False, soft_wrap=True)
+            console.print(report.block_table(outcomes, goals=goals))
+        if outcomes[-1].failed and device_race.is_lost(torch.device("cuda")):
+            break
     title = f"suite {name} on {machine}"
     console.print(report.table(outcomes, counts, title, goals=goals))
     missing = [(outcome.measure.row, outcome.unavailable) for outcome in outcomes]
@@ -108,7 +117,10 @@ def run_suite(
         console.print(f"drawn: {plot}", highlight=False, soft_wrap=True)
     broken = [outcome.measure.name for outcome in outcomes if outcome.failed]
     if broken:
-        raise RuntimeError(f"{len(broken)} measures broke: {'; '.join(broken)}")
+        text = f"{len(broken)} measures broke: {'; '.join(broken)}"
+        if len(outcomes) < len(wanted):
+            text += f"; with the last the device was lost, {len(wanted) - len(outcomes)} are left"
+        raise RuntimeError(text)
 
 
 def _taken(taker: Suite, measure: Measure, threads: int, keep_going: bool) -> Outcome:

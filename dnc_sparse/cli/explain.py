@@ -10,6 +10,7 @@ from dnc_sparse.backends import measurements
 from dnc_sparse.backends.explanation import explain as explain_junction
 from dnc_sparse.bench import DTYPES
 from dnc_sparse.cli import options
+from dnc_sparse.extras import install_line
 from dnc_sparse.patterns import nearest
 
 
@@ -42,10 +43,16 @@ def explain(
     pattern = nearest(n_in, n_out, density=density, family=family, block=options.block(block))
     text = str(explain_junction(pattern, batch, DTYPES[dtype], threads, device))
     console.print(text, highlight=False, soft_wrap=True)
-    kept = f"measurements are kept in {measurements.file()}"
-    if not measurements.is_kept():
+    file = measurements.file()
+    kept = f"measurements are kept in {file}"
+    if file is None:
         kept = (
-            f"measurements cannot be kept, as {measurements.file()} cannot be written: every "
-            f"process measures anew; make room or permission there, or set XDG_CACHE_HOME"
+            f"measurements cannot be kept without pooch: every process measures anew; "
+            f"{install_line('pooch')}"
+        )
+    elif not measurements.is_kept():
+        kept = (
+            f"measurements cannot be kept, as {file} cannot be written: every process measures "
+            f"anew; make room or permission there, or set XDG_CACHE_HOME"
         )
     console.print(f"\n{kept}", highlight=False, soft_wrap=True)

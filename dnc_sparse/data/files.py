@@ -17,8 +17,6 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-import pooch
-
 ENVIRONMENT = "DNC_DATA"
 # how urllib3 begins an error: with the connection it happened on
 _OBJECT = re.compile(r"^(<[^>]*>|\w+\(host=[^)]*\)): ")
@@ -102,6 +100,9 @@ def is_cached(file: DataFile) -> bool:
 
 
 def _download(file: DataFile, url: str, data_dir: Path | str | None) -> Path:
+    # commands that need no data run without it
+    import pooch
+
     cached = _cached(file)
     try:
         with _quiet():
@@ -124,6 +125,8 @@ def _download(file: DataFile, url: str, data_dir: Path | str | None) -> Path:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Leave out what pooch says before it knows whether there is anything to download."""
+    import pooch
+
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -159,6 +162,8 @@ def folders(data_dir: Path | str | None) -> Iterator[tuple[str, Path]]:
 
 
 def _cached(file: DataFile) -> Path:
+    import pooch
+
     return Path(pooch.os_cache("dnc-sparse")) / file.folder / file.name
 
 

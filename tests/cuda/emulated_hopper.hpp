@@ -548,8 +548,8 @@ void product(float (&d)[kN / 2], uint64_t a, uint64_t b, bool accumulate) {
 
 // The rules of cuTensorMapEncodeTiled that depend on arguments.
 template <class T>
-cudaError_t encode_map(CUtensorMap& map, const void* data, int64_t rows, int64_t features,
-                       int64_t stride, int box_rows) {
+cudaError_t encode_map(CUtensorMap& map, const char*, const void* data, int64_t rows,
+                       int64_t features, int64_t stride, int box_rows) {
   const bool sizes = rows > 0 && rows <= int64_t{1} << 32 && features > 0 &&
                      features <= int64_t{1} << 32 && box_rows > 0 && box_rows <= 256;
   const bool steps = reinterpret_cast<uintptr_t>(data) % 16 == 0 && stride * 2 % 16 == 0 &&

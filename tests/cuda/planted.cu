@@ -12,9 +12,10 @@ extern "C" int planted_multiply(const void* x, const void* weight, const int32_t
   constexpr int kBlock = 64;
   using Layout = MultiplyLayout<kBlock, false>;
   CUtensorMap x_map, weight_map, y_map;
-  encode_map<BFloat16>(x_map, x, batch, columns * kBlock, columns * kBlock, Layout::kSamples);
-  encode_map<BFloat16>(weight_map, weight, rows * slots * kBlock, kBlock, kBlock, kTileWidth);
-  encode_map<BFloat16>(y_map, y, batch, rows * kBlock, rows * kBlock, Layout::kGroupSamples);
+  encode_map<BFloat16>(x_map, "x", x, batch, columns * kBlock, columns * kBlock, Layout::kSamples);
+  encode_map<BFloat16>(weight_map, "weight", weight, rows * slots * kBlock, kBlock, kBlock,
+                       kTileWidth);
+  encode_map<BFloat16>(y_map, "y", y, batch, rows * kBlock, rows * kBlock, Layout::kGroupSamples);
   const int panels = int(divide_up(batch, Layout::kSamples));
   const Multiply task{sources, nullptr, rows, slots, slots, panels, false};
   return launch_clusters(multiply_kernel<kBlock, BFloat16, false, false>, 2, multiprocessors,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 import torch
 from support import (
@@ -145,9 +147,9 @@ def decide(dtype: torch.dtype, density: float, batch: int = 128) -> Decision[Met
 def test_amx_races_where_there_is_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     raced = []
 
-    def rigged(runs: dict[str, object]) -> dict[str, float]:
-        raced.append(list(runs))
-        return {name: 1.0 if name == "amx" else 2.0 for name in runs}
+    def rigged(runs: Iterable[tuple[str, object]]) -> dict[str, float]:
+        raced.append([name for name, _ in runs])
+        return {name: 1.0 if name == "amx" else 2.0 for name in raced[-1]}
 
     monkeypatch.setattr(planner, "race", rigged)
     decision = decide(BF16, 1 / 2)

@@ -6,17 +6,20 @@ import json
 import re
 import sys
 from dataclasses import replace
+from io import StringIO
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from rich.console import Console
 
+from dnc_sparse.backends import device_race, gpu
 from dnc_sparse.bench import CANDIDATES, OPERATIONS, SUITES, figures, report, roofs, suite, sweep
 from dnc_sparse.bench.cpu_suite import CPU_SUITE, at_least, at_most, over, ragged, scaling
 from dnc_sparse.bench.device_timer import interleaved_on_device
-from dnc_sparse.bench.gpu_suite import GPU_SUITE
+from dnc_sparse.bench.gpu_suite import BLOCKS, GPU_SUITE
 from dnc_sparse.bench.measures import DTYPES, Goal, Measure, Run, Setting
 from dnc_sparse.cli import bench_suite, main
 
@@ -253,9 +256,60 @@ def test_the_table_of_the_gpu_suite() -> None:
     for measure in GPU_SUITE:
         assert measure.run.setting.device == "cuda"
         assert {measure.run.candidate, measure.against.candidate} <= CANDIDATES.keys()
+    # our own measures come first, those that docs/gpu-kernels.md turns on first of all
+    assert GPU_SUITE[: len(BLOCKS)] == BLOCKS
+    assert [measure.run.candidate for measure in BLOCKS] == ["linear"] * 32
+    dense = ["linear" in (m.run.candidate, m.against.candidate) for m in GPU_SUITE]
+    assert dense == sorted(dense, reverse=True)
     # neighbours share layers and inputs
-    settings = [measure.run.setting for measure in GPU_SUITE]
-    assert len({*settings}) == sum(a != b for a, b in pairwise([None, *settings]))
+    for part in (True, False):
+        settings = [m.run.setting for m, own in zip(GPU_SUITE, dense, strict=True) if own == part]
+        assert len({*settings}) == sum(a != b for a, b in pairwise([None, *settings]))
+
+
+def test_the_first_table_of_the_gpu_suite() -> None:
+    outcomes = [
+        suite.Outcome(m, 0, 2.0, 1.0, (100 * m.run.setting.density) + (m.run.operation == "step"))
+        for m in BLOCKS
+    ]
+    broken = replace(outcomes[-1], value=None, unavailable="broke")
+    shown = report.block_table([*outcomes[:-1], broken])
+    console = Console(width=120, record=True, file=StringIO())
+    console.print(shown)
+    lines = console.export_text().splitlines()
+    rows = [line.split() for line in lines if line.split()[:1] in (["block"], ["128"], ["16"])]
+    assert rows == [
+        ["block", "of", "1/2", "1/4", "1/8", "1/16"],
+        ["128", "step", "51.0", "26.0", "13.5", "7.250"],
+        ["128", "forward", "50.0", "25.0", "12.5", "6.250"],
+        ["16", "step", "51.0", "26.0", "13.5", "7.250"],
+        ["16", "forward", "50.0", "25.0", "12.5", "-"],
+    ]
+
+
+def test_the_launch_is_hidden_behind_what_clears_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[int] = []
+    order: list[str] = []
+
+    class Event:
+        def record(self) -> None:
+            order.append("event")
+
+        def elapsed_time(self, end: Event) -> float:
+            return 2.0
+
+    def empty(size: int, **_: object) -> SimpleNamespace:
+        return SimpleNamespace(zero_=lambda: written.append(size))
+
+    monkeypatch.setattr(torch, "empty", empty)
+    monkeypatch.setattr(torch.cuda, "Event", lambda enable_timing: Event())
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: order.append("wait"))
+    seconds = interleaved_on_device([lambda: order.append("a"), lambda: order.append("b")], 1)
+    assert seconds == [2e-3, 2e-3]
+    # two rounds warm up
+    assert order == ["event", "a", "event", "event", "b", "event", "wait"] * 3
+    # 1 ms of the fastest memory before each call
+    assert sum(written) == 6 * 2**32
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -284,6 +338,35 @@ def test_on_a_device_what_breaks_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     assert outcome.unavailable == "broke: RuntimeError: no such"
     with pytest.raises(RuntimeError, match=r"^no such"):
         bench_suite._taken(taker, FORWARD, 0, keep_going=False)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_device_is_asked_for_blocks_first(
+    lost: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def take(self: suite.Suite, measure: Measure, threads: int) -> suite.Outcome:
+        if "float32 (1/4)" in measure.name:
+            raise RuntimeError("an illegal address")
+        return suite.Outcome(measure, threads, 2.0, 1.0, 2.0)
+
+    monkeypatch.setattr(suite.Suite, "take", take)
+    monkeypatch.setattr(gpu, "unavailable", lambda device: None)
+    monkeypatch.setattr(gpu, "card", lambda device: "a card")
+    monkeypatch.setattr(device_race, "is_lost", lambda device: lost)
+    file = tmp_path / "gpu.json"
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", "--suite", "gpu", "--json", str(file)])
+    assert stop.value.code != 0
+    out, err = capsys.readouterr()
+    first, *_ = out.splitlines()
+    assert first.startswith(
+        "4096 -> 4096, 16384 samples, bfloat16: nn.Linear's time over SparseLinear's, a card, torch"
+    )
+    left = len(GPU_SUITE) - len(BLOCKS) - 1
+    assert len(json.loads(file.read_text())["measures"]) == len(GPU_SUITE) - left * lost
+    text = "1 measures broke: dense / ours, forward, 1x1, IEEE float32 (1/4)"
+    end = f"; with the last the device was lost, {left} are left" if lost else ""
+    assert err.endswith(f"error: {text}{end}\n")
 
 
 def test_blocks_are_drawn(tmp_path: Path) -> None:

@@ -182,6 +182,7 @@ def test_other_devices_are_refused(device: str, monkeypatch: pytest.MonkeyPatch)
         (blocks_of(32, 2, 2, 1), torch.bfloat16, "blocks are 32x32, not 64x64 or 128x128"),
         (blocks_of(64, 2, 2, 1), torch.float32, "torch.float32 is not among torch.bfloat16, "),
         (random_blocks(4, 4, 0.4, (64, 64)), torch.float16, "rows or columns of blocks differ"),
+        (random_blocks(4, 4, 0.0, (64, 64)), torch.float16, "the pattern has no edges"),
     ],
 )
 def test_unavailable_states_a_reason(

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import emulated_cuda
 import numpy as np
 import pytest
 import torch
-from support import Case, normals
+from support import Case, assert_exact, normals, small_integers
 from torch import Tensor
 
 import dnc_sparse
 from dnc_sparse import SparseLinear
-from dnc_sparse.backends import cpu, half, planner, reference
+from dnc_sparse.backends import (
+    cpu,
+    cuda,
+    cuda_blocks,
+    cuda_module,
+    half,
+    planner,
+    reference,
+    triton,
+)
 from dnc_sparse.patterns import Pattern, from_mask
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
@@ -80,3 +90,41 @@ def test_layers_and_their_gradients(name: str) -> None:
 def test_explains(name: str, dtype: torch.dtype) -> None:
     for batch in (0, 4096):
         assert "grad_weight" in str(dnc_sparse.explain(PATTERNS[name], batch, dtype, threads=1))
+
+
+# --- the kernels of GPUs, in Triton's interpreter and in the emulator
+
+
+def blocks_at(rows: slice, columns: slice, side: int) -> Pattern:
+    """Return 2 x 3 blocks, of which there are those in the slices."""
+    mask = np.zeros((2, side, 3, side), dtype=bool)
+    mask[rows, :, columns] = True
+    return from_mask(mask.reshape(2 * side, 3 * side), block=side)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [
+        (slice(0), slice(0)),
+        (slice(1), slice(1)),
+        (slice(1, None), slice(None)),
+        (slice(None), slice(2, None)),
+    ],
+    ids=["none", "one", "an empty row", "empty columns"],
+)
+@pytest.mark.parametrize(
+    ("name", "side"), [("triton", 8), ("triton", 64), ("cuda", 1), ("cuda", 4), ("cuda", 64)]
+)
+def test_kernels_of_gpus_are_right(
+    name: str, rows: slice, columns: slice, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pattern, dtype = blocks_at(rows, columns, side), torch.float16
+    if name == "cuda":
+        module = emulated_cuda.module()
+        monkeypatch.setattr(cuda_module, "compiled", lambda: module)
+        monkeypatch.setattr(cuda_blocks, "_allowed", {"cpu": None})
+    backend = {"triton": triton, "cuda": cuda}[name]
+    if (reason := backend.unavailable("cpu", dtype, pattern.block)) is not None:
+        pytest.skip(f"{name}: {reason}")
+    for batch in (0, 1, 70):
+        assert_exact(small_integers(pattern, batch, dtype), backend)

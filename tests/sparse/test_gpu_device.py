@@ -107,6 +107,22 @@ def test_a_step_can_be_captured_as_a_graph(name: str) -> None:
         assert torch.equal(own, true)
 
 
+def test_what_has_not_run_cannot_be_captured() -> None:
+    pattern = nearest(512, 256, density=1 / 4, block=64, seed=4)
+    inputs = on_device(pattern, 128)
+
+    def capture() -> None:
+        with torch.cuda.graph(torch.cuda.CUDAGraph()):
+            ops.forward(inputs["x"], inputs["weight"], None, pattern)
+
+    with pytest.raises(
+        RuntimeError, match=r"^forward of Pattern\(.*\) with 128 samples in float32"
+    ):
+        capture()
+    ops.forward(inputs["x"], inputs["weight"], None, pattern)
+    capture()
+
+
 def test_works_on_the_current_stream() -> None:
     pattern = PATTERNS["blocks of 64"]
     inputs = on_device(pattern, 256)
@@ -211,6 +227,6 @@ def test_a_choice_is_kept_for_the_next_process() -> None:
     case = gpu.Case("forward", pattern, 64, torch.float32, torch.device("cuda", 0))
     first = gpu.decide(case, arguments)
     assert len(first.seconds) >= 2
-    assert measurements.file().exists()
-    measurements._known.clear()
+    assert measurements.is_kept()
+    measurements._loaded.clear()
     assert gpu.decide(case, arguments) == first

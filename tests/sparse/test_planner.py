@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,9 +43,9 @@ def raced(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Let each race be won by its last runner; the list fills with who ran."""
     races: list[list[str]] = []
 
-    def rigged(runs: dict[str, object]) -> dict[str, float]:
-        races.append(list(runs))
-        return {name: 1.0 / (1 + place) for place, name in enumerate(runs)}
+    def rigged(runs: Iterable[tuple[str, object]]) -> dict[str, float]:
+        races.append([name for name, _ in runs])
+        return {name: 1.0 / (1 + place) for place, name in enumerate(races[-1])}
 
     monkeypatch.setattr(planner, "race", rigged)
     return races
@@ -90,8 +91,8 @@ def test_a_narrow_junction_is_in_doubt_at_any_density(
 
 @pytest.mark.parametrize("winner", ["sparse", "dense"])
 def test_in_doubt_the_faster_wins(winner: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def rigged(runs: dict[str, object]) -> dict[str, float]:
-        return {name: 1.0 if (name == "dense") == (winner == "dense") else 2.0 for name in runs}
+    def rigged(runs: Iterable[tuple[str, object]]) -> dict[str, float]:
+        return {name: 1.0 if (name == "dense") == (winner == "dense") else 2.0 for name, _ in runs}
 
     monkeypatch.setattr(planner, "race", rigged)
     decision = forward(HALF, BATCH)
@@ -102,7 +103,7 @@ def test_in_doubt_the_faster_wins(winner: str, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_close_race_leaves_the_favourite(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        planner, "race", lambda runs: {name: 1 - 0.01 * i for i, name in enumerate(runs)}
+        planner, "race", lambda runs: {name: 1 - 0.01 * i for i, (name, _) in enumerate(runs)}
     )
     decision = forward(nearest(256, 256, density=1 / 2), BATCH)
     assert decision.method != DENSE
@@ -231,13 +232,31 @@ def test_a_method_is_looked_up_once_per_pattern(raced: list[list[str]]) -> None:
 def test_race_keeps_the_least_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     first, second = clock.runner(9e-3, 3e-3, 1e-3, 2e-3), clock.runner(1e-3, 2e-3, 2e-3, 2e-3)
-    assert race.race({"a": first, "b": second}) == pytest.approx({"a": 1e-3, "b": 2e-3})
+    assert race.race([("a", first), ("b", second)]) == pytest.approx({"a": 1e-3, "b": 2e-3})
 
 
 def test_long_runs_are_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
-    runs = {name: clock.runner(1.0) for name in "abc"}
-    assert race.race(runs) == pytest.approx({"a": 1.0, "b": 1.0})
+    asked: list[str] = []
+
+    def entrants() -> Iterator[tuple[str, race.Run]]:
+        for name in "abcd":
+            # what an entrant takes to come is not held against the budget
+            clock.now += 9.0
+            asked.append(name)
+            yield name, clock.runner(1.0)
+
+    assert race.race(entrants()) == pytest.approx({"a": 1.0, "b": 1.0})
+    assert race.race(entrants(), least_tried=3) == pytest.approx({"a": 1.0, "b": 1.0, "c": 1.0})
+    assert asked == ["a", "b", "a", "b", "c"]
+
+
+def test_a_larger_budget_tries_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    runs = [(name, clock.runner(0.25, 0.125, 0.0625)) for name in "abc"]
+    # a round of 0.75 s, then the least three, which five budgets allow and one does not
+    assert race.race(runs, budget_s=0.5) == pytest.approx(dict.fromkeys("abc", 0.0625))
+    assert clock.now == pytest.approx(0.75 + 0.375 + 0.1875 + 0.1875)
 
 
 class Clock:
@@ -261,7 +280,7 @@ class Clock:
 
 def test_measurements_outlive_the_process(own_measurements: Path, raced: list[list[str]]) -> None:
     first = forward(HALF, BATCH)
-    measurements._known.clear()
+    measurements._loaded.clear()
     assert forward(HALF, BATCH) == first
     assert len(raced) == 2
     content = json.loads(own_measurements.read_text())
@@ -296,7 +315,7 @@ def test_a_damaged_or_foreign_file_counts_as_empty(
 ) -> None:
     first = forward(HALF, BATCH)
     own_measurements.write_text(damage(own_measurements.read_text(), how))
-    measurements._known.clear()
+    measurements._loaded.clear()
     assert forward(HALF, BATCH) == first
     assert len(raced) == 4
 
@@ -322,10 +341,33 @@ def test_a_folder_that_cannot_be_written_only_costs_time(
     assert measurements.get("key") == {"a": 1.0}
 
 
+@pytest.mark.parametrize("library", ["pooch", "platformdirs"])
+def test_without_the_library_that_knows_the_folder_nothing_is_kept(
+    library: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.undo()
+    for name in ("pooch", "pooch.utils", "platformdirs"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, library, None)
+    assert measurements.file() is None
+    assert not measurements.is_kept()
+    measurements.put("key", {"a": 1.0})
+    assert measurements.get("key") == {"a": 1.0}
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["explain", "--n-in", "64", "--n-out", "64", "--density", "0.25"])
+    assert capsys.readouterr().out.endswith(
+        "\nmeasurements cannot be kept without pooch: every process measures anew; "
+        "pip install pooch\n"
+    )
+    measurements.forget()
+    assert measurements.get("key") is None
+
+
 def test_the_file_is_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path = measurements.file()
+    assert path is not None
     assert path.parent.name == "planner"
     assert re.fullmatch(r"[0-9a-f]{16}\.json", path.name)
 
