@@ -62,7 +62,8 @@ def backward(
     if BIAS > 0:
         # any equal share would do: these columns need not be the gathered ones
         share = unit * BIAS + tl.arange(0, BIAS)
-        bias_sums = tl.zeros((BIAS,), tl.float32)
+        # added up over tokens at the end, for that takes barriers
+        bias_sums = tl.zeros((TOKENS, BIAS), tl.float32)
     for start in range(0, chunk, TOKENS):
         token = part * chunk + start + tl.arange(0, TOKENS)
         here = token[:, None] < batch
@@ -76,13 +77,14 @@ def backward(
             # it arrives while the products run
             column = grad_y + token[:, None] * grad_y_stride + share[None, :]
             column = tl.load(column, here & (share[None, :] < n_out), 0.0)
+        # the other way round, the compiler waits after each matrix instruction (ptxas C7515)
+        sums = tl.dot(tl.trans(spread), own, sums, input_precision=PRECISION)
         if GRAD_INPUT:
             result = multiply(spread, panel, PRECISION)
             target = grad_input + token[:, None] * (SIDE.blocks * SIDE.own) + neuron[None, :]
             tl.store(target, result.to(grad_input.dtype.element_ty), mask=here)
-        sums = tl.dot(tl.trans(spread), own, sums, input_precision=PRECISION)
         if BIAS > 0:
-            bias_sums += tl.sum(column.to(tl.float32), axis=0)
+            bias_sums += column.to(tl.float32)
     # not `edge`, whose addresses would be kept in registers for as long as the loop runs
     target = grad_weight + part * n_weights + offset[:, None] + across[None, :]
     value = sums.to(grad_weight.dtype.element_ty)
@@ -91,7 +93,7 @@ def backward(
     else:
         tl.store(target, value, mask=exists[:, None])
     if BIAS > 0:
-        value = bias_sums.to(grad_bias.dtype.element_ty)
+        value = tl.sum(bias_sums, axis=0).to(grad_bias.dtype.element_ty)
         tl.store(grad_bias + part * n_out + share, value, mask=share < n_out)
 
 

@@ -7,6 +7,7 @@ GPU would be given. Prints a table, or with --json one record a line.
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from dnc_sparse.patterns import Pattern, clash_free, cyclic
 
 GPUS = {80: Gpu((8, 0), 108), 90: Gpu((9, 0), 132), 100: Gpu((10, 0), 148)}
 NEURONS, BATCH = 4096, 16384
-CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Compiled:
     registers: int
     stack_bytes: int
     wgmma: int
+    wgmma_in_sass: int
+    wgmma_waits: int
     tcgen05: int
     mma_sync: int
     copies_of_16_bytes: int
@@ -89,17 +92,15 @@ class Setting:
         return family(NEURONS, NEURONS, density=1 / self.inverse_density, block=self.block, seed=1)
 
     def measured(self, kernel: Any, tile: Tile, item: int) -> Compiled:
-        """Read registers and stack from the machine code, instructions from the PTX."""
+        """Read registers, stack and waits from the machine code, instructions from the PTX."""
         ptx = kernel.asm["ptx"]
         with tempfile.TemporaryDirectory() as folder:
             binary = Path(folder, "kernel.cubin")
             binary.write_bytes(kernel.asm["cubin"])
-            usage = subprocess.run(
-                [CUOBJDUMP, "-res-usage", binary], capture_output=True, text=True, check=True
-            ).stdout
-        found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
-        assert found, usage
-        registers, stack = map(int, found.groups())
+            sass = _cuobjdump("-res-usage", "-sass", binary)
+        match = re.search(r"REG:(\d+) STACK:(\d+)", sass)
+        assert match, sass
+        registers, stack = map(int, match.groups())
         gpu = GPUS[self.gpu]
         copies = re.findall(r"cp\.async\.c[ag]\.shared\.global [^;]*\], (0x\w+|\d+)", ptx)
         full = sum(int(size, 0) == 16 for size in copies)
@@ -109,8 +110,17 @@ class Setting:
             f"{tile.tokens}x{tile.width}x{tile.depth} w{tile.warps} s{tile.stages} p{tile.parts}",
             kernel.metadata.shared, tile.shared_bytes(item, gpu), gpu.shared_bytes,
             registers, stack, ptx.count("wgmma.mma_async"),
+            sass.count("HGMMA"), sass.count("WARPGROUP.DEPBAR"),
             ptx.count("tcgen05.mma.cta"), ptx.count("mma.sync.aligned.m"), full, len(copies) - full,
         )  # fmt: skip
+
+
+def _cuobjdump(*arguments: str | Path) -> str:
+    # it looks for nvdisasm there
+    environment = os.environ | {"PATH": os.pathsep.join((str(TOOLS), os.environ["PATH"]))}
+    command = [TOOLS / "cuobjdump", *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return run.stdout
 
 
 class Compiler(DriverBase):
