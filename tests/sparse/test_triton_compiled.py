@@ -69,6 +69,13 @@ def test_matrix_instructions_are_those_of_the_gpu(records: Records) -> None:
             assert record["wgmma"] + record["mma_sync"] > 0, record
 
 
+def test_matrix_instructions_are_as_wide_as_the_model_counts(records: Records) -> None:
+    hopper = [record for record in on(records, 90) if record["dtype"] != "float32 IEEE"]
+    assert {"resident", "streamed", "fused", "separate"} == {one["kernel"] for one in hopper}
+    for record in hopper:
+        assert record["wgmma_columns"] == record["expected_columns"], record
+
+
 def test_nothing_waits_for_each_matrix_instruction(records: Records) -> None:
     # as ptxas has it do (C7515) where it sees sums change between such instructions
     for record in records:

@@ -25,7 +25,7 @@ from triton.backends.driver import DriverBase
 
 from dnc_sparse import kernels
 from dnc_sparse.backends import triton as backend
-from dnc_sparse.backends.tile_model import cycles
+from dnc_sparse.backends.tile_model import cycles, products
 from dnc_sparse.backends.tiles import FunctionName, Gpu, Tile, fitting
 from dnc_sparse.patterns import Pattern, clash_free, cyclic
 
@@ -51,6 +51,8 @@ class Compiled:
     registers: int
     stack_bytes: int
     wgmma: int
+    wgmma_columns: list[int]
+    expected_columns: list[int]
     wgmma_in_sass: int
     wgmma_waits: int
     tcgen05: int
@@ -61,7 +63,10 @@ class Compiled:
 
 @dataclass(frozen=True)
 class Setting:
-    """What to compile: a function of a 4096 -> 4096 junction, by the first tile of a kernel."""
+    """What to compile: a function of a 4096 -> 4096 junction by a kernel's tiles, the best first.
+
+    The first is compiled only, unless it is `every` tile.
+    """
 
     dtype: str
     block: int
@@ -70,21 +75,23 @@ class Setting:
     kernel: str
     gpu: int = 90
     family: str = "clash_free"
+    every: bool = False
 
-    def compile(self) -> Compiled:
+    def compile(self) -> Iterator[Compiled]:
         """Compile the kernel as the backend launches it, and measure what came out."""
         pattern, dtype = self.pattern(), getattr(torch, self.dtype.partition(" ")[0])
         ieee = self.dtype == "float32 IEEE"
         torch.backends.cuda.matmul.fp32_precision = "ieee" if ieee else "tf32"
         gpu, item = GPUS[self.gpu], dtype.itemsize
-        found = fitting(self.function, pattern, dtype, BATCH, gpu, ieee)
-        found.sort(key=lambda one: cycles(one[0], one[1], item, BATCH, gpu, ieee))
-        tile = next(tile for tile, _ in found if tile.kernel == self.kernel)
-        compiler = Compiler(self.gpu)
-        triton.runtime.driver.set_active(compiler)
-        backend._module = compiler.module  # type: ignore[assignment]
-        _launch(self.function, tile, pattern, dtype)
-        return self.measured(compiler.compiled[0], tile, item)
+        fits = fitting(self.function, pattern, dtype, BATCH, gpu, ieee)
+        fits.sort(key=lambda one: cycles(*one, item, BATCH, gpu, ieee))
+        tiles = [tile for tile, _ in fits if tile.kernel == self.kernel]
+        for tile in tiles if self.every else tiles[:1]:
+            compiler = Compiler(self.gpu)
+            triton.runtime.driver.set_active(compiler)
+            backend._module = compiler.module  # type: ignore[assignment]
+            _launch(self.function, tile, pattern, dtype)
+            yield self.measured(compiler.compiled[0], tile, item)
 
     def pattern(self) -> Pattern:
         """Draw the junction's pattern."""
@@ -101,6 +108,13 @@ class Setting:
         match = re.search(r"REG:(\d+) STACK:(\d+)", sass)
         assert match, sass
         registers, stack = map(int, match.groups())
+        columns = {int(n) for n in re.findall(r"wgmma\.mma_async\S*\.m64n(\d+)k", ptx)}
+        # fewer rows or columns take other instructions
+        expected = {
+            product.instruction_columns
+            for product in products(tile)
+            if product.rows >= 64 and product.columns >= 16
+        }
         gpu = GPUS[self.gpu]
         copies = re.findall(r"cp\.async\.c[ag]\.shared\.global [^;]*\], (0x\w+|\d+)", ptx)
         full = sum(int(size, 0) == 16 for size in copies)
@@ -109,7 +123,7 @@ class Setting:
             self.function, self.kernel, self.gpu,
             f"{tile.tokens}x{tile.width}x{tile.depth} w{tile.warps} s{tile.stages} p{tile.parts}",
             kernel.metadata.shared, tile.shared_bytes(item, gpu), gpu.shared_bytes,
-            registers, stack, ptx.count("wgmma.mma_async"),
+            registers, stack, ptx.count("wgmma.mma_async"), sorted(columns), sorted(expected),
             sass.count("HGMMA"), sass.count("WARPGROUP.DEPBAR"),
             ptx.count("tcgen05.mma.cta"), ptx.count("mma.sync.aligned.m"), full, len(copies) - full,
         )  # fmt: skip
@@ -193,10 +207,12 @@ def _launch(function: str, tile: Tile, pattern: Pattern, dtype: torch.dtype) -> 
 def settings() -> Iterator[Setting]:
     """Give what is compiled: every kernel at every block for Hopper, each once elsewhere."""
     for block in (16, 32, 64, 128):
-        yield Setting("bfloat16", block, 8, "forward", "resident")
         yield Setting("bfloat16", block, 8, "grad_input", "streamed")
-        yield Setting("bfloat16", block, 8, "backward", "fused")
         yield Setting("bfloat16", block, 8, "grad_weight", "separate")
+    for block, inverse_density in ((16, 8), (32, 16), (64, 16), (64, 8), (128, 16)):
+        yield Setting("bfloat16", block, inverse_density, "forward", "resident")
+        # every tile, for the model counts what both its products compile to
+        yield Setting("bfloat16", block, inverse_density, "backward", "fused", every=block < 128)
     yield Setting("bfloat16", 8, 8, "forward", "streamed")
     yield Setting("bfloat16", 32, 8, "forward", "streamed", family="cyclic")
     yield Setting("bfloat16", 32, 8, "grad_input", "streamed", family="cyclic")
@@ -212,7 +228,7 @@ def settings() -> Iterator[Setting]:
 
 def main() -> None:
     """Compile everything and print it."""
-    compiled = [setting.compile() for setting in settings()]
+    compiled = [one for setting in settings() for one in setting.compile()]
     if "--json" in sys.argv[1:]:
         lines = [json.dumps(asdict(one)) for one in compiled]
     else:
