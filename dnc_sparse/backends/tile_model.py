@@ -93,7 +93,7 @@ def cycles(
     all_tokens, programs = -(-batch // tokens), units_of(tile, side) * tile.parts
     if tile.kernel == "streamed":
         programs *= all_tokens
-    together = max(1, min(tile.together(item, gpu), -(-programs // gpu.multiprocessors)))
+    together = max(1, min(tile.together(item, gpu, ieee), -(-programs // gpu.multiprocessors)))
     copied = tile.copied * item
     multiplying, reading = (
         [cost(product, item, ieee) for product in products(tile)]

@@ -48,8 +48,9 @@ LEAST_TILES, MOST_PARTS = 4, 64
 # sums of a program that leave registers for the rest at 8 warps, which hold operands as well where
 # there are no matrix instructions that read shared memory
 MOST_SUMS, MOST_SUMS_BEFORE_HOPPER = 2**15, 2**14
-# sums of 8 warps beside which another program finds registers
-MOST_SUMS_OF_TWO = 2**13
+# part of those beside which another program of 8 warps finds registers, or one of 4 warps
+# registers to start many copies
+FEW_SUMS = 1 / 4
 
 
 class Gpu(NamedTuple):
@@ -152,10 +153,11 @@ class Tile:
             return self.depth * (self.tokens + self.width)
         return self.tokens * (self.depth + (0 if self.kernel == "resident" else self.width))
 
-    def together(self, item: int, gpu: Gpu) -> int:
+    def together(self, item: int, gpu: Gpu, ieee: bool) -> int:
         """Return how many of its programs run on a multiprocessor at a time, two at most."""
-        # 2 x 128 threads may have all 255 registers each; others have half with few sums
-        few = self.warps <= 4 or self.sums <= MOST_SUMS_OF_TWO
+        # 2 x 128 threads may have all 255 registers each
+        most = MOST_SUMS_BEFORE_HOPPER if ieee else gpu.sums
+        few = self.warps <= 4 or self.sums <= FEW_SUMS * most
         # a multiprocessor has 1 KiB more than a program may take, and keeps 1 KiB for each
         bytes_of_two = 2 * self.shared_bytes(item, gpu) + 1024
         return 2 if few and bytes_of_two <= gpu.shared_bytes else 1
@@ -190,8 +192,9 @@ def fitting(
         for proposed in _PROPOSALS[function](side, ieee):
             tile = _fitted(_cut(proposed, batch), dtype.itemsize, gpu)
             if tile is not None:
-                tile = replace(tile, by_row=not side.transposed)
-                fits[replace(tile, parts=_parts(tile, side, dtype.itemsize, batch, gpu))] = side
+                slots = gpu.multiprocessors * tile.together(dtype.itemsize, gpu, ieee)
+                parts = _parts(tile, side, batch, slots)
+                fits[replace(tile, by_row=not side.transposed, parts=parts)] = side
     return list(fits.items())
 
 
@@ -229,7 +232,7 @@ def _on_chip(kernel: Kernel, side: Side) -> Iterator[Tile]:
         most = 64 if widths else 128
         yield Tile(kernel, most, width, depth, 8, 4)
         yield Tile(kernel, most // 2, width, depth, 8, 4)
-        if kernel == "resident" or width * depth <= MOST_SUMS_OF_TWO:
+        if kernel == "resident" or width * depth <= FEW_SUMS * MOST_SUMS:
             yield Tile(kernel, 64, width, depth, 4, 3)
         if widths:
             yield Tile(kernel, 32, width, depth, 4, 3)
@@ -281,11 +284,11 @@ def units_of(tile: Tile, side: Side) -> int:
     return side.blocks * side.owned_width // tile.width * pieces
 
 
-def _parts(tile: Tile, side: Side, item: int, batch: int, gpu: Gpu) -> int:
-    """Return into how many pieces to cut the batch so that the GPU's last round is a full one."""
+def _parts(tile: Tile, side: Side, batch: int, slots: int) -> int:
+    """Return into how many pieces to cut the batch so that the last round of programs is full."""
     if tile.kernel == "streamed":
         return 1
-    units, slots = units_of(tile, side), gpu.multiprocessors * tile.together(item, gpu)
+    units = units_of(tile, side)
     most = max(1, min(MOST_PARTS, batch // (LEAST_TILES * tile.tokens)))
 
     def rounds(parts: int) -> float:

@@ -63,7 +63,7 @@ def test_a_program_alone_pays_for_what_it_cannot_overlap() -> None:
 def test_two_programs_fill_each_others_gaps() -> None:
     tile = Tile("fused", 32, 64, 256, 4, 3, parts=4)
     side = tiles.side_of(junction(64, 16), transposed=True)
-    assert tile.together(2, H200) == 2
+    assert tile.together(2, H200, False) == 2
     # both read 4 x 128 x 32 and 96 x 256 numbers and write 32 x 320 to shared memory
     step = (4 * 128 * 32 + 96 * 256 + 32 * 320) * 2 / 128
     panel = 256 * 64 * 2 / (tile_model.L2_BYTES_PER_SECOND / tile_model.MULTIPROCESSOR_HERTZ)
@@ -92,7 +92,7 @@ def test_pieces_of_the_batch_fill_the_gpu() -> None:
     for block, inverse_density in ((64, 8), (64, 16)):
         pattern = junction(block, inverse_density)
         for tile, side in tiles.fitting("backward", pattern, torch.bfloat16, BATCH, H200):
-            programs = 128 * tile.together(2, H200)
+            programs = 128 * tile.together(2, H200, False)
             assert tiles.units_of(tile, side) * tile.parts == programs
 
 

@@ -48,6 +48,8 @@ class Compiled:
     shared_bytes: int
     expected_bytes: int
     limit_bytes: int
+    threads: int
+    together: int
     registers: int
     stack_bytes: int
     wgmma: int
@@ -123,7 +125,9 @@ class Setting:
             self.function, self.kernel, self.gpu,
             f"{tile.tokens}x{tile.width}x{tile.depth} w{tile.warps} s{tile.stages} p{tile.parts}",
             kernel.metadata.shared, tile.shared_bytes(item, gpu), gpu.shared_bytes,
-            registers, stack, ptx.count("wgmma.mma_async"), sorted(columns), sorted(expected),
+            32 * tile.warps, tile.together(item, gpu, self.dtype == "float32 IEEE"),
+            registers, stack,
+            ptx.count("wgmma.mma_async"), sorted(columns), sorted(expected),
             sass.count("HGMMA"), sass.count("WARPGROUP.DEPBAR"),
             ptx.count("tcgen05.mma.cta"), ptx.count("mma.sync.aligned.m"), full, len(copies) - full,
         )  # fmt: skip
