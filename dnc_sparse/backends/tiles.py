@@ -48,6 +48,9 @@ LEAST_TILES, MOST_PARTS = 4, 64
 # sums of a program that leave registers for the rest at 8 warps, which hold operands as well where
 # there are no matrix instructions that read shared memory
 MOST_SUMS, MOST_SUMS_BEFORE_HOPPER = 2**15, 2**14
+# part of those beside which another program of 8 warps finds registers, or one of 4 warps
+# registers to start many copies
+FEW_SUMS = 1 / 4
 
 
 class Gpu(NamedTuple):
@@ -77,16 +80,16 @@ class Rule(NamedTuple):
 class Side(NamedTuple):
     """A pattern as seen by a kernel that owns its block rows or, transposed, its columns.
 
-    A kernel is compiled for it, and reads fields only. Owned blocks are of `own` neurons, whose
-    weights lie `own_stride` apart, gathered ones of `far`; `depth` is what an owned block gathers,
-    degree * far. The table is `Pattern.sources` or, transposed, `Pattern.targets`, `full` where no
-    entry is empty; a cyclic pattern has a `rule` in its place.
+    A kernel is compiled for it, and reads fields only. Owned blocks are of `owned_width` neurons,
+    whose weights lie `weight_stride` apart, gathered ones of `gathered_width`; `depth` is what an
+    owned block gathers, degree * gathered_width. The table is `Pattern.sources` or, transposed,
+    `Pattern.targets`, `full` where no entry is empty; a cyclic pattern has a `rule` in its place.
     """
 
     blocks: int
-    own: int
-    own_stride: int
-    far: int
+    owned_width: int
+    weight_stride: int
+    gathered_width: int
     slots: int
     degree: int
     depth: int
@@ -98,7 +101,7 @@ class Side(NamedTuple):
 def side_of(pattern: Pattern, transposed: bool) -> Side:
     """Return the pattern's rows or, transposed, its columns."""
     bo, bi = pattern.block
-    own, far = (bi, bo) if transposed else (bo, bi)
+    owned_width, gathered_width = (bi, bo) if transposed else (bo, bi)
     table = pattern.targets if transposed else pattern.sources
     rule = None
     if pattern.family == "cyclic":
@@ -107,12 +110,12 @@ def side_of(pattern: Pattern, transposed: bool) -> Side:
     degree = table.shape[1]
     return Side(
         blocks=table.shape[0],
-        own=own,
-        own_stride=1 if transposed else far,
-        far=far,
+        owned_width=owned_width,
+        weight_stride=1 if transposed else gathered_width,
+        gathered_width=gathered_width,
         slots=max(pattern.slots, 1),
         degree=degree,
-        depth=degree * far,
+        depth=degree * gathered_width,
         transposed=transposed,
         full=bool((table >= 0).all()),
         rule=rule,
@@ -143,21 +146,30 @@ class Tile:
         """Sums that it keeps in registers."""
         return self.width * (self.tokens if self.kernel in ("streamed", "resident") else self.depth)
 
+    @property
+    def copied(self) -> int:
+        """Numbers that a step copies onto the chip."""
+        if self.kernel == "streamed":
+            return self.depth * (self.tokens + self.width)
+        return self.tokens * (self.depth + (0 if self.kernel == "resident" else self.width))
+
+    def together(self, item: int, gpu: Gpu, ieee: bool) -> int:
+        """Return how many of its programs run on a multiprocessor at a time, two at most."""
+        # 2 x 128 threads may have all 255 registers each
+        most = MOST_SUMS_BEFORE_HOPPER if ieee else gpu.sums
+        few = self.warps <= 4 or self.sums <= FEW_SUMS * most
+        # a multiprocessor has 1 KiB more than a program may take, and keeps 1 KiB for each
+        bytes_of_two = 2 * self.shared_bytes(item, gpu) + 1024
+        return 2 if few and bytes_of_two <= gpu.shared_bytes else 1
+
     def shared_bytes(self, item: int, gpu: Gpu) -> int:
         """Return the most shared memory that Triton takes for it, with `item` bytes a number."""
-        gathered, panel = self.tokens * self.depth, self.depth * self.width
-        owned = self.tokens * self.width
-        # results change hands between threads, on Blackwell before they are rounded
-        leaving = owned * (4 if gpu.capability >= (10, 0) else item)
-        if self.kernel == "streamed":
-            kept, moving = 0, gathered + panel
-        elif self.kernel == "resident":
-            kept, moving = panel * item + leaving, gathered
-        elif self.kernel == "fused":
-            kept, moving = panel * item + leaving, gathered + owned
-        else:
-            kept, moving = 0, gathered + owned
-        return kept + self.stages * moving * item + OTHER_BYTES
+        kept = 0
+        if self.kernel in ("resident", "fused"):
+            # results change hands between threads, on Blackwell before they are rounded
+            leaving = self.tokens * self.width * (4 if gpu.capability >= (10, 0) else item)
+            kept = self.depth * self.width * item + leaving
+        return kept + self.stages * self.copied * item + OTHER_BYTES
 
 
 def fitting(
@@ -175,58 +187,64 @@ def fitting(
     """
     by_row, by_column = (side_of(pattern, transposed) for transposed in (False, True))
     sides = {"forward": (by_row,), "grad_weight": (by_column, by_row)}.get(function, (by_column,))
-    found = {}
+    fits = {}
     for side in sides:
         for proposed in _PROPOSALS[function](side, ieee):
             tile = _fitted(_cut(proposed, batch), dtype.itemsize, gpu)
             if tile is not None:
-                tile = replace(tile, by_row=not side.transposed)
-                found[replace(tile, parts=_parts(tile, side, batch, gpu))] = side
-    return list(found.items())
+                slots = gpu.multiprocessors * tile.together(dtype.itemsize, gpu, ieee)
+                parts = _parts(tile, side, batch, slots)
+                fits[replace(tile, by_row=not side.transposed, parts=parts)] = side
+    return list(fits.items())
 
 
 def _products(side: Side, ieee: bool) -> Iterator[Tile]:
+    width, whole = min(side.owned_width, 128), _above(side.depth)
     if ieee:
-        yield Tile("streamed", 64, min(side.own, 64), min(32, _above(side.depth)), 4)
-        yield Tile("streamed", 128, min(side.own, 64), min(32, _above(side.depth)), 8)
+        yield Tile("streamed", 64, min(width, 64), min(32, whole), 4)
+        yield Tile("streamed", 128, min(width, 64), min(32, whole), 8)
         return
-    for width in _widths(side.own):
-        if side.depth == _above(side.depth):
-            yield from (
-                Tile("resident", tokens, width, side.depth, warps, 4)
-                for tokens, warps in _tokens(width)
-            )
-    width, whole = min(side.own, 128), _above(side.depth)
+    if side.depth == whole:
+        yield from _on_chip("resident", side)
     if width <= 64:
         yield Tile("streamed", 512, width, min(64, whole), 8, 3)
     # at least 16 bytes of weights for each of 256 threads
     yield Tile("streamed", 256, width, min(max(64, 2048 // width), whole), 8, 4)
-    yield Tile("streamed", 128, width, min(64, whole), 8 if width == 128 else 4, 4)
-    yield Tile("streamed", 128, width, min(128, whole), 8, 3)
+    yield Tile("streamed", 128, width, min(64 if width >= 64 else 128, whole), 8, 4)
     # it fits any GPU
     yield Tile("streamed", 64, min(width, 64), min(32, whole), 4, 3)
 
 
 def _fused(side: Side, ieee: bool) -> Iterator[Tile]:
+    if not ieee and side.depth >= SNUG * _above(side.depth):
+        yield from _on_chip("fused", side)
+
+
+def _on_chip(kernel: Kernel, side: Side) -> Iterator[Tile]:
+    """Give tiles whose weights stay on chip: all of an owned block's, or of pieces of it.
+
+    8 warps fill a multiprocessor, of 4 warps two programs may run while one finishes a tile.
+    One side of a tile must have the 64 rows of a matrix instruction.
+    """
     depth = _above(side.depth)
-    if ieee or side.depth < SNUG * depth:
-        return
-    for width in _widths(side.own):
-        yield from (Tile("fused", tokens, width, depth, 8, 4) for tokens, _ in _tokens(width))
-
-
-def _tokens(width: int) -> tuple[tuple[int, int], ...]:
-    """Tokens of a tile whose weights stay on chip, with warps: one side must have 64 or more."""
-    return ((128, 8), (64, 4), (32, 4)) if width >= 64 else ((128, 8), (64, 4))
+    widths = tuple(width for width in (128, 64) if width <= side.owned_width)
+    for width in widths or (side.owned_width,):
+        most = 64 if widths else 128
+        yield Tile(kernel, most, width, depth, 8, 4)
+        yield Tile(kernel, most // 2, width, depth, 8, 4)
+        if kernel == "resident" or width * depth <= FEW_SUMS * MOST_SUMS:
+            yield Tile(kernel, 64, width, depth, 4, 3)
+        if widths:
+            yield Tile(kernel, 32, width, depth, 4, 3)
 
 
 def _separate(side: Side, ieee: bool) -> Iterator[Tile]:
-    width = min(side.own, 64 if ieee else 128)
+    width = min(side.owned_width, 64 if ieee else 128)
     if ieee:
         yield Tile("separate", 16, width, min(_above(side.depth), 128), 8, 4)
         return
-    for depth, warps in ((512, 8), (256, 8), (128, 8), (128, 4)):
-        yield Tile("separate", 64, width, min(_above(side.depth), depth), warps, 4)
+    for depth in (512, 256, 128):
+        yield Tile("separate", 64, width, min(_above(side.depth), depth), 8, 4)
     # it fits any GPU
     yield Tile("separate", 32, min(width, 64), min(_above(side.depth), 64), 4, 3)
 
@@ -237,11 +255,6 @@ _PROPOSALS = {
     "grad_weight": _separate,
     "backward": _fused,
 }
-
-
-def _widths(own: int) -> tuple[int, ...]:
-    """Tiles of an owned block: all of it, or pieces that still fill a matrix instruction."""
-    return tuple(width for width in (128, 64) if width <= own) or (own,)
 
 
 def _above(size: int) -> int:
@@ -268,17 +281,17 @@ def _fitted(tile: Tile, item: int, gpu: Gpu) -> Tile | None:
 def units_of(tile: Tile, side: Side) -> int:
     """Return how many pieces a kernel cuts the owned blocks into, and the depth if it has to."""
     pieces = 1 if tile.kernel == "streamed" else -(-side.depth // tile.depth)
-    return side.blocks * side.own // tile.width * pieces
+    return side.blocks * side.owned_width // tile.width * pieces
 
 
-def _parts(tile: Tile, side: Side, batch: int, gpu: Gpu) -> int:
-    """Return into how many pieces to cut the batch so that the GPU's last round is a full one."""
+def _parts(tile: Tile, side: Side, batch: int, slots: int) -> int:
+    """Return into how many pieces to cut the batch so that the last round of programs is full."""
     if tile.kernel == "streamed":
         return 1
     units = units_of(tile, side)
     most = max(1, min(MOST_PARTS, batch // (LEAST_TILES * tile.tokens)))
 
     def rounds(parts: int) -> float:
-        return -(-units * parts // gpu.multiprocessors) / parts * (1 + PART_COST * parts)
+        return -(-units * parts // slots) / parts * (1 + PART_COST * parts)
 
     return min(range(1, most + 1), key=rounds)

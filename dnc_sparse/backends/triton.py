@@ -36,6 +36,8 @@ SMALLEST_SIDE = 8
 # where there is no GPU the interpreter's tiles are chosen as for this one
 INTERPRETED = Gpu((9, 0), 4)
 TOTAL_WIDTH = 1024
+# what `backward` does where it has no tile
+SEPARATE: tuple[FunctionName, ...] = ("grad_input", "grad_weight")
 # more would be compiled and raced for little
 MOST_CANDIDATES = 4
 # tiles are chosen per power of two of the batch, up to this
@@ -133,17 +135,28 @@ def candidates(
 ) -> tuple[Tile, ...]:
     """Return the tiles worth racing for a function on a device, the favourite first.
 
-    They are for `run`. Where there is none for `backward`, it is grad_input and grad_weight one
-    after the other.
+    They are for `run`. `backward` has none where grad_input and grad_weight one after the other
+    should take no longer.
     """
-    gpu, ieee, item = _gpu(device), _ieee(dtype), dtype.itemsize
-    found = tiles.fitting(function, pattern, dtype, batch, gpu, ieee)
-    found.sort(key=lambda one: cycles(one[0], one[1], item, batch, gpu, ieee))
-    return tuple(tile for tile, _ in found[:MOST_CANDIDATES])
+    best = ranked(function, pattern, dtype, batch, device)
+    if function == "backward":
+        first, second = (ranked(f, pattern, dtype, batch, device) for f in SEPARATE)
+        best = [one for one in best if one[0] < first[0][0] + second[0][0]]
+    return tuple(tile for _, tile in best[:MOST_CANDIDATES])
+
+
+def ranked(
+    function: FunctionName, pattern: Pattern, dtype: torch.dtype, batch: int, device: torch.device
+) -> list[tuple[float, Tile]]:
+    """Return all tiles that fit a device, by the cycles that they should take, with these."""
+    gpu, ieee = _gpu(device), _ieee(dtype)
+    fitting = tiles.fitting(function, pattern, dtype, batch, gpu, ieee)
+    timed = [(cycles(*one, dtype.itemsize, batch, gpu, ieee), one[0]) for one in fitting]
+    return sorted(timed, key=lambda one: one[0])
 
 
 def run(function: FunctionName, tile: Tile, arguments: tuple[Any, ...]) -> Any:
-    """Return a function's value, by one of its candidates; the arguments are the function's own."""
+    """Return a function's value, by one of its candidates; the arguments are the function's."""
     if function == "forward":
         return product(tile, *arguments)
     if function == "grad_input":

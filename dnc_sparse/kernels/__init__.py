@@ -13,7 +13,7 @@ A kernel works on block rows (forward) or, transposed, on block columns (grad_in
 |          | with a rule: a `CyclicRule`'s slope, offset and their steps | 4 numbers        |
 | depth    | gathered neurons of an owned block, one after another       | SIDE.depth       |
 | TOKENS   | tile of the batch                                           |                  |
-| WIDTH    | tile of the owned block, at most SIDE.own                   |                  |
+| WIDTH    | tile of the owned block, at most SIDE.owned_width           |                  |
 | DEPTH    | tile of the depth: several blocks, or part of one           |                  |
 """
 

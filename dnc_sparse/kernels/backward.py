@@ -6,10 +6,10 @@ for each part of the batch, each tile of an owned block, each tile of its depth:
         gather it once [TOKENS, DEPTH], load the owned tile [TOKENS, WIDTH]
         grad_weight [DEPTH, WIDTH] += gathered^T owned     (float32, in registers)
         grad_input [TOKENS, WIDTH]  = gathered panel       (with GRAD_INPUT: gathered is grad_y)
-        grad_bias [BIAS] += grad_y's own share of columns  (with BIAS)
+        grad_bias [BIAS] += an equal share of grad_y's columns  (with BIAS)
 Names are those of the package. With GRAD_INPUT programs own block columns and DEPTH covers the
 whole depth; without it they may own block rows too: gathered is x then, owned is grad_y.
-A part's sums go to its own copy of the results, and `total` adds the copies in their order.
+A part's sums go to a separate copy of the results, and `total` adds the copies in their order.
 """
 
 import triton
@@ -44,16 +44,16 @@ def backward(
     WIDTH: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
-    TILES: tl.constexpr = SIDE.blocks * SIDE.own // WIDTH
+    TILES: tl.constexpr = SIDE.blocks * SIDE.owned_width // WIDTH
     DEPTHS: tl.constexpr = (SIDE.depth + DEPTH - 1) // DEPTH
     WHOLE: tl.constexpr = SIDE.full and SIDE.depth == DEPTH * DEPTHS
     unit = tl.program_id(0) % (TILES * DEPTHS)
     part = (tl.program_id(0) // (TILES * DEPTHS)).to(tl.int64)
     tile = unit % TILES
     neuron = tile * WIDTH + tl.arange(0, WIDTH)
-    across = (neuron % SIDE.own) * SIDE.own_stride
-    far, offset, exists = gather(
-        tile * WIDTH // SIDE.own, unit // TILES * DEPTH + tl.arange(0, DEPTH), table, SIDE
+    across = (neuron % SIDE.owned_width) * SIDE.weight_stride
+    column, offset, exists = gather(
+        tile * WIDTH // SIDE.owned_width, unit // TILES * DEPTH + tl.arange(0, DEPTH), table, SIDE
     )
     if GRAD_INPUT:
         edge = weight + offset[:, None] + across[None, :]
@@ -62,27 +62,31 @@ def backward(
     if BIAS > 0:
         # any equal share would do: these columns need not be the gathered ones
         share = unit * BIAS + tl.arange(0, BIAS)
-        bias_sums = tl.zeros((BIAS,), tl.float32)
+        # added up over tokens at the end, for that takes barriers
+        bias_sums = tl.zeros((TOKENS, BIAS), tl.float32)
     for start in range(0, chunk, TOKENS):
         token = part * chunk + start + tl.arange(0, TOKENS)
         here = token[:, None] < batch
         spread = tl.load(
-            gathered + token[:, None] * gathered_stride + far[None, :],
+            gathered + token[:, None] * gathered_stride + column[None, :],
             mask=here if WHOLE else here & exists[None, :],
             other=0.0,
         )
-        own = tl.load(owned + token[:, None] * owned_stride + neuron[None, :], here, 0.0)
+        tile_owned = tl.load(owned + token[:, None] * owned_stride + neuron[None, :], here, 0.0)
         if BIAS > 0:
             # it arrives while the products run
-            column = grad_y + token[:, None] * grad_y_stride + share[None, :]
-            column = tl.load(column, here & (share[None, :] < n_out), 0.0)
+            summand = grad_y + token[:, None] * grad_y_stride + share[None, :]
+            summand = tl.load(summand, here & (share[None, :] < n_out), 0.0)
+        # the other way round, the compiler waits after each matrix instruction (ptxas C7515)
+        sums = tl.dot(tl.trans(spread), tile_owned, sums, input_precision=PRECISION)
         if GRAD_INPUT:
             result = multiply(spread, panel, PRECISION)
-            target = grad_input + token[:, None] * (SIDE.blocks * SIDE.own) + neuron[None, :]
+            target = (
+                grad_input + token[:, None] * (SIDE.blocks * SIDE.owned_width) + neuron[None, :]
+            )
             tl.store(target, result.to(grad_input.dtype.element_ty), mask=here)
-        sums = tl.dot(tl.trans(spread), own, sums, input_precision=PRECISION)
         if BIAS > 0:
-            bias_sums += tl.sum(column.to(tl.float32), axis=0)
+            bias_sums += summand.to(tl.float32)
     # not `edge`, whose addresses would be kept in registers for as long as the loop runs
     target = grad_weight + part * n_weights + offset[:, None] + across[None, :]
     value = sums.to(grad_weight.dtype.element_ty)
@@ -91,7 +95,7 @@ def backward(
     else:
         tl.store(target, value, mask=exists[:, None])
     if BIAS > 0:
-        value = bias_sums.to(grad_bias.dtype.element_ty)
+        value = tl.sum(bias_sums, axis=0).to(grad_bias.dtype.element_ty)
         tl.store(grad_bias + part * n_out + share, value, mask=share < n_out)
 
 

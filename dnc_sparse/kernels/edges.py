@@ -9,22 +9,26 @@ import triton.language as tl
 def gather(block, depth, table, SIDE: tl.constexpr):
     """Return for each `depth` its gathered neuron, its weights' first offset, and whether it is.
 
-    A weight of owned neuron i lies at the offset plus `i * SIDE.own_stride`.
+    A weight of owned neuron i lies at the offset plus `i * SIDE.weight_stride`.
     """
-    place = depth // SIDE.far
-    inner = depth % SIDE.far
+    place = depth // SIDE.gathered_width
+    inner = depth % SIDE.gathered_width
     if SIDE.transposed:
         flat = _target(block, place, table, SIDE)
-        far = flat // SIDE.slots
+        neighbour = flat // SIDE.slots
         exists = flat >= 0
-        offset = flat.to(tl.int64) * (SIDE.own * SIDE.far) + inner * SIDE.own
+        offset = (
+            flat.to(tl.int64) * (SIDE.owned_width * SIDE.gathered_width) + inner * SIDE.owned_width
+        )
     else:
-        far = _source(block, place, table, SIDE)
-        exists = far >= 0
-        offset = (block * SIDE.slots + place).to(tl.int64) * (SIDE.own * SIDE.far) + inner
+        neighbour = _source(block, place, table, SIDE)
+        exists = neighbour >= 0
+        offset = (block * SIDE.slots + place).to(tl.int64) * (
+            SIDE.owned_width * SIDE.gathered_width
+        ) + inner
     # neighbours of a block are neighbours in memory, which a loaded index hides from the compiler
-    RUN: tl.constexpr = min(SIDE.far, depth.shape[0])
-    neuron = tl.max_contiguous(tl.multiple_of(far * SIDE.far + inner, RUN), RUN)
+    RUN: tl.constexpr = min(SIDE.gathered_width, depth.shape[0])
+    neuron = tl.max_contiguous(tl.multiple_of(neighbour * SIDE.gathered_width + inner, RUN), RUN)
     return neuron, offset, exists
 
 

@@ -30,19 +30,19 @@ def streamed(
     WIDTH: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
-    TILES: tl.constexpr = SIDE.blocks * SIDE.own // WIDTH
+    TILES: tl.constexpr = SIDE.blocks * SIDE.owned_width // WIDTH
     # neighbouring programs share their tokens, so that these stay in L2
     tile = tl.program_id(0) % TILES
     token = (tl.program_id(0) // TILES).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
     neuron = tile * WIDTH + tl.arange(0, WIDTH)
-    block = tile * WIDTH // SIDE.own
-    across = (neuron % SIDE.own) * SIDE.own_stride
+    block = tile * WIDTH // SIDE.owned_width
+    across = (neuron % SIDE.owned_width) * SIDE.weight_stride
     step = tl.arange(0, DEPTH)
     accumulator = tl.zeros((TOKENS, WIDTH), tl.float32)
     # addresses are found a step ahead: a table's entry is there when its copies are to start
-    far, offset, exists = gather(block, step, table, SIDE)
+    column, offset, exists = gather(block, step, table, SIDE)
     for depth in range(0, SIDE.depth, DEPTH):
-        a = gathered + token[:, None] * gathered_stride + far[None, :]
+        a = gathered + token[:, None] * gathered_stride + column[None, :]
         b = weight + offset[:, None] + across[None, :]
         if SIDE.full and SIDE.depth % DEPTH == 0:
             left = tl.load(a, mask=token[:, None] < batch, other=0.0)
@@ -50,7 +50,7 @@ def streamed(
         else:
             left = tl.load(a, mask=(token[:, None] < batch) & exists[None, :], other=0.0)
             right = tl.load(b, mask=exists[:, None], other=0.0)
-        far, offset, exists = gather(block, depth + DEPTH + step, table, SIDE)
+        column, offset, exists = gather(block, depth + DEPTH + step, table, SIDE)
         accumulator = tl.dot(left, right, accumulator, input_precision=PRECISION)
     shift = _shift(bias, neuron)
     _finish(accumulator, shift, owned, token, neuron, batch, owned_stride, RELU)
@@ -75,19 +75,21 @@ def resident(
     DEPTH: tl.constexpr,
 ):
     """Here DEPTH covers the whole depth, and a part of the batch has `chunk` tokens."""
-    TILES: tl.constexpr = SIDE.blocks * SIDE.own // WIDTH
+    TILES: tl.constexpr = SIDE.blocks * SIDE.owned_width // WIDTH
     WHOLE: tl.constexpr = SIDE.full and SIDE.depth == DEPTH
     tile = tl.program_id(0) % TILES
     first = (tl.program_id(0) // TILES).to(tl.int64) * chunk
     neuron = tile * WIDTH + tl.arange(0, WIDTH)
-    across = (neuron % SIDE.own) * SIDE.own_stride
-    far, offset, exists = gather(tile * WIDTH // SIDE.own, tl.arange(0, DEPTH), table, SIDE)
+    across = (neuron % SIDE.owned_width) * SIDE.weight_stride
+    column, offset, exists = gather(
+        tile * WIDTH // SIDE.owned_width, tl.arange(0, DEPTH), table, SIDE
+    )
     b = weight + offset[:, None] + across[None, :]
     right = tl.load(b) if WHOLE else tl.load(b, mask=exists[:, None], other=0.0)
     shift = _shift(bias, neuron)
     for start in range(0, chunk, TOKENS):
         token = first + start + tl.arange(0, TOKENS)
-        a = gathered + token[:, None] * gathered_stride + far[None, :]
+        a = gathered + token[:, None] * gathered_stride + column[None, :]
         here = token[:, None] < batch
         left = tl.load(a, mask=here if WHOLE else here & exists[None, :], other=0.0)
         product = multiply(left, right, PRECISION)

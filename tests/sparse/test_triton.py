@@ -103,8 +103,8 @@ def test_every_tile_equals_oracle(name: str) -> None:
 
     def small(function: tiles.FunctionName) -> list[Tile]:
         """Fewer tokens and more parts, which takes the interpreter less."""
-        found = tiles.fitting(function, pattern, dtype, 2**14, triton._gpu(DEVICE))
-        shrunk = [replace(t, tokens=16, parts=min(t.parts + 1, 2)) for t, _ in found]
+        fits = tiles.fitting(function, pattern, dtype, 2**14, triton._gpu(DEVICE))
+        shrunk = [replace(t, tokens=16, parts=min(t.parts + 1, 2)) for t, _ in fits]
         return list(dict.fromkeys(replace(t, warps=4, stages=2) for t in shrunk))
 
     forward, grad_input = small("forward"), small("grad_input")
@@ -113,7 +113,7 @@ def test_every_tile_equals_oracle(name: str) -> None:
     assert kernels == {"streamed", "resident", "fused", "separate"}
     most = max(map(len, (forward, grad_input, gradients)))
     for i in range(most):
-        chosen = (own[i % len(own)] for own in (forward, grad_input, gradients))
+        chosen = (proposed[i % len(proposed)] for proposed in (forward, grad_input, gradients))
         assert_exact(case, with_tiles(*chosen))  # type: ignore[arg-type]
 
 
@@ -125,19 +125,12 @@ def test_every_gpu_has_tiles(capability: tuple[int, int]) -> None:
         pattern = clash_free(512, 512, density=1 / 2, block=block, seed=1)
         for dtype, ieee in ((torch.float16, False), (torch.float32, False), (torch.float32, True)):
             for function in functions:
-                found = tiles.fitting(function, pattern, dtype, 1000, gpu, ieee)
-                assert found, (block, dtype, function)
-                for tile, side in found:
+                fits = tiles.fitting(function, pattern, dtype, 1000, gpu, ieee)
+                assert fits, (block, dtype, function)
+                for tile, side in fits:
                     assert tile.shared_bytes(dtype.itemsize, gpu) <= gpu.shared_bytes
                     assert tile.tokens * tile.parts < 2 * 1000
-                    assert side.own % tile.width == 0
-
-
-def test_pieces_of_the_batch_fill_the_gpu() -> None:
-    pattern = clash_free(4096, 4096, density=1 / 8, block=64, seed=1)
-    gpu = tiles.Gpu((9, 0), 132)
-    for tile, side in tiles.fitting("backward", pattern, torch.bfloat16, 2**14, gpu):
-        assert tiles.units_of(tile, side) * tile.parts == 128
+                    assert side.owned_width % tile.width == 0
 
 
 def test_float32_takes_tensor_cores_where_torch_does() -> None:
@@ -166,11 +159,11 @@ def test_arithmetic_and_table_agree(transposed: bool) -> None:
         case = small_integers(arithmetic, 4, torch.float32, seed)
         case = on_device(case)
         gathered = case.grad_y if transposed else case.x
-        own, other = (
+        by_rule, by_table = (
             triton.product(None, gathered, case.weight, None, p, transposed=transposed)
             for p in (arithmetic, table)
         )
-        assert torch.equal(own, other)
+        assert torch.equal(by_rule, by_table)
 
 
 def test_accepts_any_strides() -> None:
@@ -238,9 +231,9 @@ def test_trains_a_layer() -> None:
     with torch.no_grad():
         dense.weight.copy_(layer.to_dense().weight)
         dense.bias.copy_(layer.bias)
-    own = torch.ones(7, 64, device=DEVICE, requires_grad=True)
-    dense(own).square().sum().backward()
-    torch.testing.assert_close(x.grad, own.grad)
+    same = torch.ones(7, 64, device=DEVICE, requires_grad=True)
+    dense(same).square().sum().backward()
+    torch.testing.assert_close(x.grad, same.grad)
     torch.testing.assert_close(layer.bias.grad, dense.bias.grad)
 
 

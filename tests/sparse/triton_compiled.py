@@ -7,6 +7,7 @@ GPU would be given. Prints a table, or with --json one record a line.
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -24,13 +25,13 @@ from triton.backends.driver import DriverBase
 
 from dnc_sparse import kernels
 from dnc_sparse.backends import triton as backend
-from dnc_sparse.backends.tile_model import cycles
+from dnc_sparse.backends.tile_model import cycles, products
 from dnc_sparse.backends.tiles import FunctionName, Gpu, Tile, fitting
 from dnc_sparse.patterns import Pattern, clash_free, cyclic
 
 GPUS = {80: Gpu((8, 0), 108), 90: Gpu((9, 0), 132), 100: Gpu((10, 0), 148)}
 NEURONS, BATCH = 4096, 16384
-CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,15 @@ class Compiled:
     shared_bytes: int
     expected_bytes: int
     limit_bytes: int
+    threads: int
+    together: int
     registers: int
     stack_bytes: int
     wgmma: int
+    wgmma_columns: list[int]
+    expected_columns: list[int]
+    wgmma_in_sass: int
+    wgmma_waits: int
     tcgen05: int
     mma_sync: int
     copies_of_16_bytes: int
@@ -58,7 +65,10 @@ class Compiled:
 
 @dataclass(frozen=True)
 class Setting:
-    """What to compile: a function of a 4096 -> 4096 junction, by the first tile of a kernel."""
+    """What to compile: a function of a 4096 -> 4096 junction by a kernel's tiles, the best first.
+
+    The first is compiled only, unless it is `every` tile.
+    """
 
     dtype: str
     block: int
@@ -67,21 +77,23 @@ class Setting:
     kernel: str
     gpu: int = 90
     family: str = "clash_free"
+    every: bool = False
 
-    def compile(self) -> Compiled:
+    def compile(self) -> Iterator[Compiled]:
         """Compile the kernel as the backend launches it, and measure what came out."""
         pattern, dtype = self.pattern(), getattr(torch, self.dtype.partition(" ")[0])
         ieee = self.dtype == "float32 IEEE"
         torch.backends.cuda.matmul.fp32_precision = "ieee" if ieee else "tf32"
         gpu, item = GPUS[self.gpu], dtype.itemsize
-        found = fitting(self.function, pattern, dtype, BATCH, gpu, ieee)
-        found.sort(key=lambda one: cycles(one[0], one[1], item, BATCH, gpu, ieee))
-        tile = next(tile for tile, _ in found if tile.kernel == self.kernel)
-        compiler = Compiler(self.gpu)
-        triton.runtime.driver.set_active(compiler)
-        backend._module = compiler.module  # type: ignore[assignment]
-        _launch(self.function, tile, pattern, dtype)
-        return self.measured(compiler.compiled[0], tile, item)
+        fits = fitting(self.function, pattern, dtype, BATCH, gpu, ieee)
+        fits.sort(key=lambda one: cycles(*one, item, BATCH, gpu, ieee))
+        tiles = [tile for tile, _ in fits if tile.kernel == self.kernel]
+        for tile in tiles if self.every else tiles[:1]:
+            compiler = Compiler(self.gpu)
+            triton.runtime.driver.set_active(compiler)
+            backend._module = compiler.module  # type: ignore[assignment]
+            _launch(self.function, tile, pattern, dtype)
+            yield self.measured(compiler.compiled[0], tile, item)
 
     def pattern(self) -> Pattern:
         """Draw the junction's pattern."""
@@ -89,17 +101,22 @@ class Setting:
         return family(NEURONS, NEURONS, density=1 / self.inverse_density, block=self.block, seed=1)
 
     def measured(self, kernel: Any, tile: Tile, item: int) -> Compiled:
-        """Read registers and stack from the machine code, instructions from the PTX."""
+        """Read registers, stack and waits from the machine code, instructions from the PTX."""
         ptx = kernel.asm["ptx"]
         with tempfile.TemporaryDirectory() as folder:
             binary = Path(folder, "kernel.cubin")
             binary.write_bytes(kernel.asm["cubin"])
-            usage = subprocess.run(
-                [CUOBJDUMP, "-res-usage", binary], capture_output=True, text=True, check=True
-            ).stdout
-        found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
-        assert found, usage
-        registers, stack = map(int, found.groups())
+            sass = _cuobjdump("-res-usage", "-sass", binary)
+        match = re.search(r"REG:(\d+) STACK:(\d+)", sass)
+        assert match, sass
+        registers, stack = map(int, match.groups())
+        columns = {int(n) for n in re.findall(r"wgmma\.mma_async\S*\.m64n(\d+)k", ptx)}
+        # fewer rows or columns take other instructions
+        expected = {
+            product.instruction_columns
+            for product in products(tile)
+            if product.rows >= 64 and product.columns >= 16
+        }
         gpu = GPUS[self.gpu]
         copies = re.findall(r"cp\.async\.c[ag]\.shared\.global [^;]*\], (0x\w+|\d+)", ptx)
         full = sum(int(size, 0) == 16 for size in copies)
@@ -108,9 +125,20 @@ class Setting:
             self.function, self.kernel, self.gpu,
             f"{tile.tokens}x{tile.width}x{tile.depth} w{tile.warps} s{tile.stages} p{tile.parts}",
             kernel.metadata.shared, tile.shared_bytes(item, gpu), gpu.shared_bytes,
-            registers, stack, ptx.count("wgmma.mma_async"),
+            32 * tile.warps, tile.together(item, gpu, self.dtype == "float32 IEEE"),
+            registers, stack,
+            ptx.count("wgmma.mma_async"), sorted(columns), sorted(expected),
+            sass.count("HGMMA"), sass.count("WARPGROUP.DEPBAR"),
             ptx.count("tcgen05.mma.cta"), ptx.count("mma.sync.aligned.m"), full, len(copies) - full,
         )  # fmt: skip
+
+
+def _cuobjdump(*arguments: str | Path) -> str:
+    # it looks for nvdisasm there
+    environment = os.environ | {"PATH": os.pathsep.join((str(TOOLS), os.environ["PATH"]))}
+    command = [TOOLS / "cuobjdump", *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return run.stdout
 
 
 class Compiler(DriverBase):
@@ -183,10 +211,12 @@ def _launch(function: str, tile: Tile, pattern: Pattern, dtype: torch.dtype) -> 
 def settings() -> Iterator[Setting]:
     """Give what is compiled: every kernel at every block for Hopper, each once elsewhere."""
     for block in (16, 32, 64, 128):
-        yield Setting("bfloat16", block, 8, "forward", "resident")
         yield Setting("bfloat16", block, 8, "grad_input", "streamed")
-        yield Setting("bfloat16", block, 8, "backward", "fused")
         yield Setting("bfloat16", block, 8, "grad_weight", "separate")
+    for block, inverse_density in ((16, 8), (32, 16), (64, 16), (64, 8), (128, 16)):
+        yield Setting("bfloat16", block, inverse_density, "forward", "resident")
+        # every tile, for the model counts what both its products compile to
+        yield Setting("bfloat16", block, inverse_density, "backward", "fused", every=block < 128)
     yield Setting("bfloat16", 8, 8, "forward", "streamed")
     yield Setting("bfloat16", 32, 8, "forward", "streamed", family="cyclic")
     yield Setting("bfloat16", 32, 8, "grad_input", "streamed", family="cyclic")
@@ -202,7 +232,7 @@ def settings() -> Iterator[Setting]:
 
 def main() -> None:
     """Compile everything and print it."""
-    compiled = [setting.compile() for setting in settings()]
+    compiled = [one for setting in settings() for one in setting.compile()]
     if "--json" in sys.argv[1:]:
         lines = [json.dumps(asdict(one)) for one in compiled]
     else:
