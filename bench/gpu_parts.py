@@ -46,7 +46,7 @@ DRY: dict[str, tuple[str, ...]] = {
     "first contact, timed": ("--device", "cpu", "--only", "forward, block 64, 1/8"),
     "ceilings": ("--device", "cpu", "--scale", "64"),
     "triton": ("--device", "cpu", "--only", "backward, block 16, 1/8"),
-    "memcheck": ("--device", "cpu", "--only", "forward, block 16"),
+    "memcheck": ("--device", "cpu", "--only", "forward of 16x16"),
     "compile": ("--device", "cpu"),
     "suite": SMALL_SUITE,
     "language model": (
@@ -74,7 +74,7 @@ def _check(places: Places) -> list[Part]:
         Part("first contact, timed", [*_contact(places, "libdnc_cuda.so"), "--time"], 35),
         Part("ceilings", _script("gpu_ceilings.py"), 20),
         Part("triton", _script("gpu_triton.py"), 45),
-        Part("memcheck", [*_script("gpu_triton.py"), "--memcheck"], 35),
+        Part("memcheck", _script("gpu_memcheck.py"), 35),
         Part("device tests", pytest, 35, needs="build"),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shlex
@@ -17,12 +18,16 @@ from typing import Any
 import gpu_build
 import gpu_prepare
 import gpu_process
+import gpu_triton
 import pytest
+import torch
 import typer
 from gpu_parts import CALLS, Places, deadlines, parts
 from gpu_process import Part
 from gpu_results import results
 from typer.testing import CliRunner
+
+from dnc_sparse.backends import reference
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "bench/gpu.py"
@@ -237,6 +242,22 @@ def test_libraries_of_other_sources_are_refused(
     text = rf"^{re.escape(str(tmp_path))} lacks libraries of these sources, and no nvcc is here"
     with pytest.raises(RuntimeError, match=text):
         gpu_prepare.libraries()
+
+
+@pytest.mark.parametrize(("last", "verdict"), [(0.0, "right"), (9.0, "wrong"), (math.nan, "wrong")])
+def test_wrong_results_of_triton_are_told(
+    last: float, verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(function: str, tile: object, arguments: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
+        grads = reference.backward(*arguments)
+        # the last of several results, after right ones
+        grads[2][-1] += last
+        return grads
+
+    monkeypatch.setattr(gpu_triton.triton, "run", run)
+    row = gpu_triton.Case("backward", 16, 8).run("cpu")
+    assert row["verdict"] == verdict
+    assert (row["block"], row["inverse_density"]) == (16, 8)
 
 
 def test_results_are_tables(tmp_path: Path) -> None:

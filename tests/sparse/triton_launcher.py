@@ -55,8 +55,8 @@ def main() -> None:
         pattern = draw(NEURONS, NEURONS, density=1 / 4, block=64, seed=1)
         x, weight = torch.zeros(BATCH, NEURONS), torch.zeros(pattern.weight_shape)
         x, weight = x.to(dtype), weight.to(dtype)
-        found = backend.candidates(function, pattern, dtype, FULL_BATCH, device)
-        tile = replace(next(tile for tile in found if tile.kernel == kernel), parts=parts)
+        ranked = backend.ranked(function, pattern, dtype, FULL_BATCH, device)
+        tile = replace(next(tile for _, tile in ranked if tile.kernel == kernel), parts=parts)
         arguments = {
             "forward": (x, weight, x[0].clone(), pattern, True),
             "grad_input": (x, weight, pattern),
