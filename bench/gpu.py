@@ -6,9 +6,9 @@
 
 Each part runs in a process group of its own, which is killed at its deadline; after that the next
 one runs, unless the killed one still has the device. `CALL.json` holds how each part ended and what
-it found, `CALL.log` what it said, `results.md` tables of both calls; all are written after every
-part. A part that passed is not repeated when the command is given again with the same folder and
-commit. Neither git nor a package index is needed. `--dry-run` does the same parts without a GPU.
+it found, written after every part, `CALL.log` what it said, `results.md` tables of both calls. A
+part that passed is not repeated when the command is given again with the same folder and commit.
+Neither git nor a package index is needed. `--dry-run` does the same parts without a GPU.
 docs/benchmarks.md says what to type when.
 """
 
@@ -18,16 +18,17 @@ import json
 import os
 import signal
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from gpu_dry_run import set_up
-from gpu_parts import FIRST_CONTACT, Call, Places, deadlines, parts
+from gpu_parts import Call, Places, deadlines, parts
 from gpu_prepare import CUDA_BIN, ROOT, SITE, commit
 from gpu_process import (
     PASSED,
+    STUCK,
     Ending,
     Part,
     Running,
@@ -35,7 +36,7 @@ from gpu_process import (
     check_device_is_free,
     occupants,
 )
-from gpu_results import results, write
+from gpu_results import write, write_results
 
 TAIL = 25
 
@@ -63,23 +64,20 @@ class Session:
         Raises StuckDeviceError when something that was killed still has the device.
         """
         began = time.perf_counter()
-        if part.needs in self.background:
-            self._finish(self.background.pop(part.needs), limit_s)
-        left = limit_s - (time.perf_counter() - began)
-        if part.needs is not None and not self.has_passed(part.needs):
-            self._keep(part, Ending(f"not started: {part.needs} failed", 0, limit_s, self.commit))
-        elif part.background:
+        if part.after in self.background:
+            self._finish(self.background.pop(part.after), limit_s - part.limit_s)
+        if all(map(self.has_passed, part.proven)):
+            part = replace(part, command=[*part.command, *part.bold])
+        if part.background:
             self.background[part.name] = self._start(part)
         else:
-            self._finish(self._start(part), left)
+            self._finish(self._start(part), limit_s - (time.perf_counter() - began))
 
-    def stop(self, reason: str) -> None:
+    def stop(self) -> None:
         """Kill what runs in the background."""
         for running in self.background.values():
-            self._finish(running, 0)
+            self._keep(running, running.end(0, self.commit))
         self.background.clear()
-        if reason:
-            typer.echo(reason)
 
     def _start(self, part: Part) -> Running:
         file = self.log.with_name(f"{part.name.replace(' ', '-').replace(',', '')}.log")
@@ -87,22 +85,24 @@ class Session:
 
     def _finish(self, running: Running, limit_s: float) -> None:
         ending = running.end(limit_s, self.commit)
-        said = running.log.read_text(errors="replace")
-        running.log.unlink()
-        with self.log.open("a") as file:
-            file.write(said)
-        self._keep(running.part, ending)
+        self._keep(running, ending)
+        if ending.status == STUCK:
+            raise StuckDeviceError(f"{running.part.name} {STUCK}")
         if ending.status != PASSED:
-            typer.echo("\n".join(said.splitlines()[-TAIL:]))
             check_device_is_free(self.occupants)
 
-    def _keep(self, part: Part, ending: Ending) -> None:
-        # so that a table's rows stand in the order in which parts ran last
-        self.endings.pop(part.name, None)
-        self.endings[part.name] = asdict(ending)
+    def _keep(self, running: Running, ending: Ending) -> None:
+        name, said = running.part.name, running.log.read_text(errors="replace")
+        with self.log.open("a") as file:
+            file.write(said)
+        running.log.unlink()
+        # so that parts stand in the order in which they ran last
+        self.endings.pop(name, None)
+        self.endings[name] = asdict(ending)
         write(self.file, json.dumps(self.endings, indent=1) + "\n")
-        write(self.out / "results.md", results(self.out))
-        typer.echo(f"{part.name}: {ending.status}, {ending.seconds:.0f} of {ending.limit_s:.0f} s")
+        typer.echo(f"{name}: {ending.status}, {ending.seconds:.0f} of {ending.limit_s:.0f} s")
+        if ending.status != PASSED:
+            typer.echo("\n".join(said.splitlines()[-TAIL:]))
 
 
 def perform(session: Session, chosen: list[Part], budget_s: float | None) -> None:
@@ -112,7 +112,6 @@ def perform(session: Session, chosen: list[Part], budget_s: float | None) -> Non
     most = ends[chosen[-1].name]
     most = most if budget_s is None else min(most, budget_s)
     typer.echo(f"{len(chosen)} parts, {most:.0f} s at most")
-    reason = ""
     try:
         for part in chosen:
             left = min(ends[part.name], most) - (time.perf_counter() - began)
@@ -120,13 +119,11 @@ def perform(session: Session, chosen: list[Part], budget_s: float | None) -> Non
             if left <= 0 and not part.background:
                 typer.echo(f"{part.name}: not started, the time is up; give the command again")
                 continue
-            if part.name == "suite" and session.has_passed(FIRST_CONTACT):
-                part = Part(**(vars(part) | {"command": [*part.command, "--block-kernels"]}))
             session.run(part, left)
     except StuckDeviceError as error:
-        reason = f"stopped, for nothing after this would be timed right: {error}"
+        typer.echo(f"stopped, for nothing after this would be timed right: {error}")
     finally:
-        session.stop(reason)
+        session.stop()
     typer.echo(f"{time.perf_counter() - began:.0f} s of {most:.0f} s")
 
 
@@ -179,11 +176,11 @@ def main(
         for part in every
         if part.name in asked and not (part.name in kept and session.has_passed(part.name))
     ]
-    if chosen:
-        perform(session, chosen, budget_s)
-    text = results(out)
-    write(out / "results.md", text)
-    typer.echo(text)
+    try:
+        if chosen:
+            perform(session, chosen, budget_s)
+    finally:
+        typer.echo(write_results(out))
     failed = [name for name, ending in session.endings.items() if ending["status"] != PASSED]
     raise typer.Exit(code=bool(failed) or bool(set(asked) - set(session.endings)))
 

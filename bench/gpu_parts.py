@@ -50,7 +50,7 @@ DRY: dict[str, tuple[str, ...]] = {
     "compile": ("--device", "cpu"),
     "suite": SMALL_SUITE,
     "language model": (
-        *("--layers", "1", "--width", "64", "--context", "32", "--batch", "2", "--steps", "3"),
+        *("--layers", "1", "--width", "64", "--context", "32", "--batch", "2", "--steps", "10"),
         *("--block", "16", "--no-compile"),
     ),
 }
@@ -75,7 +75,7 @@ def _check(places: Places) -> list[Part]:
         Part("ceilings", _script("gpu_ceilings.py"), 20),
         Part("triton", _script("gpu_triton.py"), 45),
         Part("memcheck", _script("gpu_memcheck.py"), 35),
-        Part("device tests", pytest, 35, needs="build"),
+        Part("device tests", pytest, 35, after="build"),
     ]
 
 
@@ -85,10 +85,18 @@ def _measure(places: Places) -> list[Part]:
     mine, model = places.out / "suite.json", places.out / "model.json"
     ours = [*suite, "--only", "dense / ours", "--json", str(mine)]
     example = [sys.executable, str(ROOT / "examples/language_model.py"), "--out", str(model)]
+    for text in sorted((places.libraries / "text").glob("*"))[:1]:
+        example += ["--text", str(text)]
     return [
         *_first(places, contact_s=40),
         Part("compile", _script("gpu_compile.py"), 40),
-        Part("suite", ours, 115, needs="build", record=mine),
+        Part(
+            *("suite", ours, 115),
+            after="build",
+            proven=(FIRST_CONTACT, "build"),
+            bold=("--block-kernels",),
+            record=mine,
+        ),
         Part("language model", example, 150, record=model),
         *(_peer(name, suite, places) for name in PEERS),
     ]

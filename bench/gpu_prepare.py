@@ -1,15 +1,17 @@
 """What travels to a machine with a card that has no package index, no git and no time: build/gpu.
 
-    python bench/gpu_prepare.py
+    python bench/gpu_prepare.py [--text FILE]
 
 Builds the CUDA kernels as plain C libraries for Hopper, which serve any Python: `libdnc_cuda.so`
 and `libdnc_watchdog.so` (csrc/cuda/watchdog.cuh). `site` holds the pure Python packages that a
 machine for deep learning lacks and this package's name and version; on the PYTHONPATH it needs no
-installation. `commit` says what the working tree is of. What is up to date is not made again.
+installation. `commit` says what the working tree is of, `text` holds what the language model
+learns. What is up to date is not made again.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -90,10 +92,19 @@ def site() -> None:
 
 def main() -> None:
     """Make everything; with `--libraries` only these, with `--dry-run` nothing."""
-    if "--dry-run" in sys.argv[1:]:
+    options = argparse.ArgumentParser(description=main.__doc__)
+    options.add_argument("--libraries", action="store_true")
+    options.add_argument("--dry-run", action="store_true")
+    options.add_argument("--text", type=Path, help="what the language model is to learn")
+    asked = options.parse_args()
+    if asked.dry_run:
         return
+    if asked.text is not None:
+        shutil.rmtree(FOLDER / "text", ignore_errors=True)
+        (FOLDER / "text").mkdir(parents=True)
+        shutil.copy(asked.text, FOLDER / "text")
     libraries()
-    if "--libraries" not in sys.argv[1:]:
+    if not asked.libraries:
         site()
         (FOLDER / "commit").write_text(commit() + "\n")
     size = sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file())

@@ -21,7 +21,7 @@ from typing import Any
 
 from gpu_children import ending
 
-PASSED, TOO_LONG = "passed", "took too long"
+PASSED, TOO_LONG, STUCK = "passed", "took too long", "cannot be killed"
 # between a kill and the end, which a driver may put off
 END_S = 10.0
 
@@ -30,15 +30,18 @@ END_S = 10.0
 class Part:
     """A command, in words for a process, and the seconds it may take.
 
-    One in the background runs beside the next ones, and has its seconds only from the moment that a
-    part which `needs` it waits. `record` is a file of JSON that it leaves.
+    One in the background runs beside the next ones; a part `after` it waits until its own seconds
+    begin. `bold` words are added to the command if the parts `proven` have passed. `record` is a
+    file of JSON that it leaves.
     """
 
     name: str
     command: Sequence[str]
     limit_s: float
     background: bool = False
-    needs: str | None = None
+    after: str | None = None
+    proven: Sequence[str] = ()
+    bold: Sequence[str] = ()
     record: Path | None = None
 
 
@@ -82,10 +85,7 @@ class Running:
                 file.write(f"{error}\n")
 
     def end(self, limit_s: float, commit: str) -> Ending:
-        """Wait for the end so long at most, then kill what is left, and say how it ended.
-
-        Raises StuckDeviceError for a process that outlives that.
-        """
+        """Wait for the end so long at most, then kill what is left, and say how it ended."""
         status = "failed: no such program"
         if self.process is not None:
             try:
@@ -94,23 +94,20 @@ class Running:
             except subprocess.TimeoutExpired:
                 status = TOO_LONG
             finally:
-                self.kill()
+                killed = self._kill()
+            status = status if killed else STUCK
         seconds = round(time.perf_counter() - self.began, 1)
         rows, record = self._rows(), self._record()
         return Ending(status, seconds, round(limit_s, 1), commit, rows, record)
 
-    def kill(self) -> None:
-        """Kill the whole group. Raises StuckDeviceError where that does not end the command."""
-        if self.process is None:
-            return
+    def _kill(self) -> bool:
+        """Kill the whole group; whether the command has ended."""
+        assert self.process is not None
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self.process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            raise StuckDeviceError(
-                f"{self.part.name}: process {self.process.pid} cannot be killed"
-            ) from None
+        return self.process.returncode is not None
 
     def _rows(self) -> list[dict[str, Any]]:
         rows = []

@@ -1,4 +1,4 @@
-"""What the calls of `bench/gpu.py` found so far, as Markdown.
+"""What the calls of `bench/gpu.py` found so far, as Markdown: `python bench/gpu_results.py FOLDER`.
 
 Read from their files `check.json` and `measure.json`: how each part ended, its rows and its record.
 """
@@ -6,6 +6,7 @@ Read from their files `check.json` and `measure.json`: how each part ended, its 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
@@ -181,21 +182,25 @@ def _measures(found: Found) -> list[str]:
 
 
 def _model(found: Found) -> list[str]:
-    models = {
-        name: model
-        for name, model in found.record("language model").items()
-        if isinstance(model, dict) and "tokens_per_second" in model
-    }
-    first = next(iter(models.values()))["tokens_per_second"] if models else None
+    models = found.record("language model").get("variants", {})
+    speeds = [model["tokens_per_second"] for model in models.values()]
     rows = [
         (
             *(name, f"{model['parameters']:,}", f"{model['tokens_per_second']:,.0f}"),
-            *(model["tokens_per_second"] / first, float(model["losses"][-1])),
+            *(model["tokens_per_second"] / speeds[0], model["losses"][-1]),
+            model.get("validation_loss"),
         )
         for name, model in models.items()
     ]
-    heads = ("model", "parameters", "tokens/s", "times the first", "last loss")
+    heads = ("model", "parameters", "tokens/s", "times the first", "last loss", "validation loss")
     return _section("Language model", heads, rows)
+
+
+def write_results(out: Path) -> str:
+    """Write `results.md` into a folder, and return it."""
+    text = results(out)
+    write(out / "results.md", text)
+    return text
 
 
 def write(path: Path, text: str) -> None:
@@ -203,3 +208,7 @@ def write(path: Path, text: str) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text)
     temporary.replace(path)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(write_results(Path(sys.argv[1])))

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -112,8 +113,10 @@ def test_parts_end_as_they_do(session: Callable[..., Any], tmp_path: Path) -> No
         python("bad", "raise SystemExit('it hurts')"),
         python("illegal", "import os; os.abort()"),
         Part("missing", ["no-such-program"], 5),
-        python("build", "raise SystemExit('no nvcc')", background=True),
-        python("needs it", "print('never')", needs="build"),
+        python("build", "raise SystemExit('no nvcc')", limit_s=0, background=True),
+        python("after it", "import sys; print(sys.argv)", after="build"),
+        python("bold", "import sys; print(sys.argv)", proven=("good", "after it"), bold=("--yes",)),
+        python("shy", "import sys; print(sys.argv)", proven=("good", "build"), bold=("--no",)),
         python("last", "pass"),
     ]
     done = session(listed)
@@ -122,11 +125,14 @@ def test_parts_end_as_they_do(session: Callable[..., Any], tmp_path: Path) -> No
     assert {name: ending["status"] for name, ending in state.items()} == {
         "good": "passed", "bad": "failed: exit code 1", "illegal": "failed: SIGABRT",
         "missing": "failed: no such program", "build": "failed: exit code 1",
-        "needs it": "not started: build failed", "last": "passed",
+        "after it": "passed", "bold": "passed", "shy": "passed", "last": "passed",
     }  # fmt: skip
     assert state["good"]["rows"] == [{"a": 1}]
     assert "it hurts" in done.output
-    assert "fine" in (tmp_path / "out/check.log").read_text()
+    log = (tmp_path / "out/check.log").read_text()
+    assert "fine" in log
+    assert "['-c', '--yes']" in log
+    assert "--no" not in log
 
 
 def alive(pid: int) -> bool:
@@ -180,6 +186,38 @@ def test_nothing_runs_after_one_that_holds_the_device(
         "stopped, for nothing after this would be timed right: the device is still used by "
         "process 4711, after its end" in " ".join(done.output.split())
     )
+
+
+def test_nothing_runs_after_one_that_cannot_be_killed(
+    session: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_process.Running, "_kill", lambda running: False)
+    done = session([python("stuck", "pass"), python("next", "pass")])
+    state = {name: ending["status"] for name, ending in endings(tmp_path).items()}
+    assert state == {"stuck": "cannot be killed"}
+    assert "nothing after this would be timed right: stuck cannot be killed" in done.output
+
+
+def test_who_ends_the_script_ends_its_parts(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    hang = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    code = (
+        "import sys, gpu, typer\n"
+        "from gpu_process import Part\n"
+        f"parts = [Part('hang', [sys.executable, '-c', {hang!r}], 60)]\n"
+        "gpu.parts = lambda *arguments: parts\n"
+        "typer.run(gpu.main)"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'bench'}:{ROOT}"}
+    command = [sys.executable, "-c", code, "--out", str(tmp_path / "out")]
+    with subprocess.Popen(command, env=environment) as script:
+        deadline = time.perf_counter() + 30
+        while not (pid.exists() and pid.read_text()) and time.perf_counter() < deadline:
+            time.sleep(0.05)
+        script.terminate()
+        assert script.wait(20) == 128 + signal.SIGTERM
+    assert not alive(int(pid.read_text()))
+    assert (tmp_path / "out/results.md").exists()
 
 
 def test_what_passed_is_not_repeated(session: Callable[..., Any], tmp_path: Path) -> None:
@@ -285,7 +323,8 @@ def test_results_are_tables(tmp_path: Path) -> None:
     lost = {"value": None, "unavailable": "it rains", "seconds": None, "against_seconds": None}
     suite = {"measures": [measure | outcome, measure | {"detail": "1/4"} | lost]}
     model = {"parameters": 1000, "tokens_per_second": 10.0, "losses": [2.0, 1.5]}
-    models = {"dense": model, "sparse": model | {"tokens_per_second": 18.0}}
+    sparse = model | {"tokens_per_second": 18.0, "validation_loss": 1.25}
+    models = {"variants": {"dense": model, "sparse": sparse}}
     (tmp_path / "check.json").write_text(json.dumps(check))
     (tmp_path / "measure.json").write_text(
         json.dumps({"suite": ended(record=suite), "language model": ended(record=models)})
@@ -300,4 +339,4 @@ def test_results_are_tables(tmp_path: Path) -> None:
     assert "  * forward, block 128: hangs no answer in 12 s" in text
     assert "| dense / ours, step, block 64 | 1/8 | >= 5.4 | 5.5 | 1,000 | 2,000 |" in text
     assert "it rains" in text
-    assert "| sparse | 1,000 | 18 | 1.8 | 1.5 |" in text
+    assert "| sparse | 1,000 | 18 | 1.8 | 1.5 | 1.25 |" in text
