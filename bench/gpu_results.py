@@ -16,6 +16,7 @@ from gpu_parts import CALLS
 
 BLOCKS, INVERSE_DENSITIES = (128, 64, 32, 16), (2, 4, 8, 16)
 Row = dict[str, Any]
+GOOD, MOST_KINDS = ("right", "clean"), 10
 
 
 class Found:
@@ -130,17 +131,22 @@ def _endings(found: Found) -> list[str]:
 
 
 def _verdicts(found: Found) -> list[str]:
-    """What is right is counted, what is not is told."""
+    """What is right is counted; of what is not the first case of each kind is told."""
     lines: list[str] = []
     for name in found.parts:
         rows = [row for row in found.rows(name) if "verdict" in row]
-        good = [row for row in rows if row["verdict"] in ("right", "clean")]
-        if rows:
-            lines.append(f"* {name}: {len(good)} of {len(rows)} right")
+        kinds: dict[str, list[str]] = {}
         for row in rows:
-            if row not in good:
-                detail = row.get("detail", row.get("errors", ""))
-                lines.append(f"  * {row['case']}: {row['verdict']} {detail}")
+            kind = f"{row['verdict']} {row.get('detail', row.get('errors', ''))}"
+            kinds.setdefault("" if row["verdict"] in GOOD else kind, []).append(row["case"])
+        good = len(kinds.pop("", ()))
+        if rows:
+            lines.append(f"* {name}: {good} of {len(rows)} right")
+        for kind, cases in list(kinds.items())[:MOST_KINDS]:
+            more = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
+            lines.append(f"  * {cases[0]}{more}: {kind}")
+        if len(kinds) > MOST_KINDS:
+            lines.append(f"  * {len(kinds) - MOST_KINDS} more kinds are in the JSON file")
     return lines and ["## Right or wrong", "", *lines]
 
 

@@ -314,7 +314,7 @@ def test_results_are_tables(tmp_path: Path) -> None:
     triton += [timed("grad_input", 160.0), timed("grad_weight", 190.0)]
     hang = {"case": "forward, block 128", "verdict": "hangs", "detail": "no answer in 12 s"}
     check = {
-        "first contact, timed": ended(*contact, hang),
+        "first contact, timed": ended(*contact, hang, hang | {"case": "a second"}),
         "ceilings": ended(*roofs),
         "triton": ended(*triton, timed("forward", 90.0, "wrong") | {"block": 32}),
     }
@@ -335,8 +335,8 @@ def test_results_are_tables(tmp_path: Path) -> None:
     # it stands first, and what is wrong was not timed
     assert text.index(steps) < text.index("## Parts")
     assert "| 32 | 1/8 | 2,100 |  |  |  |  |  |  |" in text
-    assert "* first contact, timed: 2 of 3 right" in text
-    assert "  * forward, block 128: hangs no answer in 12 s" in text
+    assert "* first contact, timed: 2 of 4 right" in text
+    assert "  * forward, block 128 and 1 more: hangs no answer in 12 s" in text
     assert "| dense / ours, step, block 64 | 1/8 | >= 5.4 | 5.5 | 1,000 | 2,000 |" in text
     assert "it rains" in text
     assert "| sparse | 1,000 | 18 | 1.8 | 1.5 | 1.25 |" in text
