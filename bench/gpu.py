@@ -127,9 +127,12 @@ def perform(session: Session, chosen: list[Part], budget_s: float | None) -> Non
     typer.echo(f"{time.perf_counter() - began:.0f} s of {most:.0f} s")
 
 
-def surroundings(dry: bool) -> dict[str, str]:
-    """Return the environment of parts: this package, prepared ones and nvcc are at hand."""
-    changes = set_up(DRY_FOLDER) if dry else {}
+def surroundings(stand_ins: Path | None) -> dict[str, str]:
+    """Return the environment of parts: this package, prepared ones and nvcc are at hand.
+
+    A dry run has a folder of stand-ins for libraries and programs.
+    """
+    changes = set_up(stand_ins) if stand_ins else {}
     first, last = changes.pop("PATH_FIRST", ""), CUDA_BIN
     path = [first, os.environ.get("PATH", ""), last]
     python = [str(ROOT), str(SITE), os.environ.get("PYTHONPATH", "")]
@@ -139,9 +142,6 @@ def surroundings(dry: bool) -> dict[str, str]:
         | {"PYTHONPATH": ":".join(filter(None, python))}
         | changes
     )
-
-
-DRY_FOLDER = ROOT / "build/gpu-dry-run"
 
 
 def main(
@@ -158,7 +158,8 @@ def main(
     """Check or measure everything that needs a GPU."""
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    every = parts(call, Places(out, DRY_FOLDER) if dry_run else Places(out), dry_run)
+    stand_ins = out / "stand-ins" if dry_run else None
+    every = parts(call, Places(out, stand_ins) if stand_ins else Places(out), dry_run)
     names = [part.name for part in every]
     asked = [name.strip() for name in only.split(";")] if only else names
     unknown = [name for name in asked if name not in names]
@@ -166,7 +167,7 @@ def main(
         raise typer.BadParameter(f"unknown part {unknown[0]!r}; known: {'; '.join(names)}")
     # so that whoever ends this ends its parts
     signal.signal(signal.SIGTERM, lambda number, frame: exit(128 + number))
-    environment = surroundings(dry_run)
+    environment = surroundings(stand_ins)
     os.environ["PATH"] = environment["PATH"]
     session = Session(call, out, environment, commit())
     # a tree with changes is another one each time

@@ -14,6 +14,8 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
+import torch
+
 Row = dict[str, Any]
 Work = Callable[[str], Row]
 # to make a context, besides the first case
@@ -75,6 +77,8 @@ def _next(receiver: Connection, limit_s: float) -> Row | None:
 
 
 def _serve(cases: Sequence[str], work: Work, sender: Connection) -> None:
+    # a fork has none of the threads that the parent's OpenMP would wait for
+    torch.set_num_threads(1)
     for case in cases:
         began = time.perf_counter()
         try:
