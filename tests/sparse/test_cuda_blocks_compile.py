@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
-SOURCE = ROOT / "csrc" / "cuda" / "hopper.cu"
-
-
-def disassembler() -> str | None:
-    """The toolkit's, or the one that triton carries."""
-    found = shutil.which("cuobjdump")
-    spec = importlib.util.find_spec("triton")
-    if found is None and spec is not None and spec.origin is not None:
-        carried = Path(spec.origin).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-        found = str(carried) if carried.exists() else None
-    return found
+from machine_code import kernels
 
 
 @pytest.fixture(scope="module")
-def machine_code(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def machine_code() -> dict[str, str]:
     """Machine code for sm_90a of each kernel."""
-    compiler, reader = shutil.which("nvcc"), disassembler()
-    if compiler is None or reader is None or not SOURCE.exists():
-        pytest.skip("nvcc, cuobjdump or csrc/cuda is missing")
-    cubin = tmp_path_factory.mktemp("hopper") / "hopper.cubin"
-    command = [compiler, "-std=c++17", "-O3", "-gencode=arch=compute_90a,code=sm_90a", "-cubin"]
-    subprocess.run([*command, str(SOURCE), "-o", str(cubin)], check=True)
-    run = subprocess.run(
-        [reader, "--dump-sass", str(cubin)], capture_output=True, text=True, check=True
-    )
-    _, *parts = re.split(r"Function : (\S+)", run.stdout)
-    return dict(zip(parts[::2], parts[1::2], strict=True))
+    return kernels("hopper.cu")
 
 
 def test_every_kernel_uses_the_tensor_cores_and_the_copy_engine(
