@@ -2,15 +2,18 @@
 // of a row, inputs stand in shared memory as float.
 //
 // each block, one to a multiprocessor:
-//   copy the inputs to shared memory
 //   for each group of rows of a warp:
-//     for each run of a lane, 4 / side cells: weights as they lie, offsets; sums += weight * x
+//     for each 64 to 128 bytes of weights of a lane, as they lie:
+//       ask for them and their offsets
+//       before the first: copy the inputs to shared memory
+//       sums += weights * inputs
 //     add the lanes
 //
 // Floor: bytes of weights and offsets over the bandwidth of memory. A 1x1 edge is 3 bytes in the
 // narrower types where inputs lie in banks, else 4 (n = 4096, density 1/8: 6.3 and 8.4 MB, 1.5 and
-// 2.0 us at 4.3 TB/s; dense 33.5 MB, 7.8 us); a cell of 4x4 is 33 to 34. Every block reads all of
-// x besides (n * samples * 2 bytes from L2: 132 * 8 KB = 1 MB a sample).
+// 2.0 us at 4.3 TB/s; dense 33.5 MB, 7.8 us); a cell of 4x4 is 33 to 34. At 0.8 us from memory
+// that rate takes 26 KB in flight per multiprocessor: 512 lanes that ask for 64 bytes each.
+// Every block reads all of x besides (n * samples * 2 bytes from L2: 132 * 8 KB = 1 MB a sample).
 // Shared memory: 4 bytes per edge and sample, 32 lanes a clock if no two meet in a bank. A block of
 // 132 gets 18.6 bytes of memory a clock, 6.2 edges, so conflicts of 3.5 (what 32 random places
 // give) bind from 2 samples on, none at all from 6.
@@ -22,10 +25,13 @@ namespace dnc::cuda {
 namespace {
 
 constexpr int kWarps = 16;
-
 // Groups of `side` rows that a warp sums up at once.
-template <int side, int samples>
-constexpr int kGroups = side * samples <= 4 ? 2 : 1;
+template <int side>
+constexpr int kGroups = side == 1 ? 2 : 1;
+// Runs of each that a lane asks for at once, 64 or 128 bytes of weights; 32 sums leave few
+// registers.
+template <class T, int side, int samples>
+constexpr int kRuns = (side * samples < 32 ? 8 : 4) / int(sizeof(T));
 
 // A few samples of activations with any strides.
 template <class T>
@@ -58,90 +64,131 @@ struct Inputs {
   }
 };
 
-// Numbers side by side, read at once.
+// Numbers side by side, read at once and not taken apart before one of them is needed.
 template <class T, int count>
-struct alignas(sizeof(T) * count) Several {
-  T each[count];
+struct Packed {
+  static constexpr int kBytes = count * sizeof(T);
+  using Small = std::conditional_t<kBytes == 1, uint8_t, uint16_t>;
+  using Large = std::conditional_t<kBytes == 8, uint2, uint4>;
+  using Bits =
+      std::conditional_t<kBytes <= 2, Small, std::conditional_t<kBytes == 4, uint32_t, Large>>;
+  Bits bits{};
+
+  DNC_DEVICE void read(const T* from) { bits = *reinterpret_cast<const Bits*>(from); }
+  DNC_DEVICE T operator[](int i) const {
+    T each[count];
+    memcpy(each, &bits, kBytes);
+    return each[i];
+  }
+  DNC_DEVICE void set(int i, T value) {
+    T each[count];
+    memcpy(each, &bits, kBytes);
+    each[i] = value;
+    memcpy(&bits, each, kBytes);
+  }
 };
 
-// Lanes copy from different banks, so that no two meet in what they write.
-template <class T, int side, int samples>
-DNC_DEVICE void copy_inputs(const dnc_few_table& t, const Rows<T>& rows) {
+// Copy `count` neighbouring features at a time, and several of those, so that few loads wait for
+// others. Lanes copy from different banks, so that no two meet in what they write.
+template <int count, class T, int side, int samples>
+DNC_DEVICE void copy_features(const dnc_few_table& t, const Rows<T>& rows) {
   using In = Inputs<side, samples>;
-  constexpr int kRun = 4;
-  const int places = In::places(t), depth = t.depth ? int(t.depth) : 1;
-  const int runs = divide_up(depth, kRun);  // of a bank
-  const int banks = divide_up(places / depth, kLanes) * kLanes;
-  for (int run = threadIdx.x; run < banks * runs; run += blockDim.x) {
-    // 32 banks at a time, and of each a run of neighbouring cells
-    const int lane = run % kLanes, chunk = run / kLanes / runs;
-    const int first = run / kLanes % runs * kRun;
-    for (int pos = first; pos < depth && pos < first + kRun; pos++) {
-      const int64_t cell = (chunk * kLanes + lane) * depth + pos;
-      if (cell >= t.columns) break;
-      const int place = (chunk * depth + pos) * kLanes + lane;
-      // all of them at once would not fit in registers
-#pragma unroll 1
-      for (int input = 0; input < side; input++) {
-        const T* from = rows.x + (cell * side + input) * rows.feature_stride;
+  constexpr int kEach = count * samples, kTurns = kEach < 4 ? 4 : kEach < 8 ? 2 : 1;
+  const int places = In::places(t), lane = threadIdx.x % kLanes;
+  const int bank = (t.depth ? int(t.depth) : 1) * side;                 // features
+  const int features = divide_up(places * side, bank * kLanes) * bank;  // of a lane
+  for (int first = threadIdx.x / kLanes * count; first < features;
+       first += kTurns * kWarps * count) {
+    Packed<T, count> x[kTurns][samples];
+    bool here[kTurns];
+#pragma unroll
+    for (int u = 0; u < kTurns; u++) {
+      const int at = first + u * kWarps * count;
+      const int64_t feature = at + (at / bank * (kLanes - 1) + lane) * bank;
+      here[u] = at < features && feature < t.columns * side;
+#pragma unroll
+      for (int s = 0; s < samples; s++) {
+        if (!here[u] || s >= rows.batch) continue;
+        x[u][s].read(rows.x + s * rows.batch_stride + feature * rows.feature_stride);
+      }
+    }
+#pragma unroll
+    for (int u = 0; u < kTurns; u++) {
+      if (!here[u]) continue;
+#pragma unroll
+      for (int f = 0; f < count; f++) {
+        const int at = first + u * kWarps * count + f;
 #pragma unroll
         for (int p = 0; p < In::kParts; p++) {
           typename In::Value value;
 #pragma unroll
           for (int j = 0; j < In::kTogether; j++) {
-            const int s = p * In::kTogether + j;
-            value.each[j] = s < rows.batch ? widen(from[s * rows.batch_stride]) : 0.0f;
+            value.each[j] = widen(x[u][p * In::kTogether + j][f]);
           }
-          shared_store(In::at(places, p, input, place), value.all);
+          shared_store(In::at(places, p, at % side, at / side * kLanes + lane), value.all);
         }
       }
     }
   }
 }
 
-// The weights of a run of cells of a group's row, [cell][output][input]; `here` of them exist.
-template <class T, int side>
-DNC_DEVICE void read_weights(const dnc_few_table& t, const T* row, int cell, int here,
-                             bool together, T (&w)[4 / side][side][side]) {
-  if (side == 1 && together && here == 4) {
-    const auto all = *reinterpret_cast<const Several<T, 4>*>(row + cell);
-#pragma unroll
-    for (int k = 0; k < 4 / side; k++) w[k][0][0] = all.each[k];
-    return;
-  }
-  const int parts = int(t.column_block) / side;
-#pragma unroll
-  for (int k = 0; k < 4 / side; k++) {
-    if (k >= here) break;
-    const int slot = (cell + k) / parts, input = (cell + k) % parts * side;
-    const T* from = row + slot * t.output_block * t.column_block + input;
-#pragma unroll
-    for (int o = 0; o < side; o++) {
-      const auto line = *reinterpret_cast<const Several<T, side>*>(from + o * t.column_block);
-#pragma unroll
-      for (int i = 0; i < side; i++) w[k][o][i] = line.each[i];
-    }
+template <class T, int side, int samples, bool banked>
+DNC_DEVICE void copy_inputs(const dnc_few_table& t, const Rows<T>& rows) {
+  constexpr int kCount = banked ? 4 : side;
+  if (rows.feature_stride == 1 && rows.batch_stride % kCount == 0 &&
+      uintptr_t(rows.x) % (kCount * sizeof(T)) == 0 && t.depth * side % kCount == 0) {
+    copy_features<kCount, T, side, samples>(t, rows);
+  } else {
+    copy_features<1, T, side, samples>(t, rows);
   }
 }
+
+// The weights of a run of cells of a group's row, as they lie: [cell][output][input].
+template <class T, int side>
+struct Weights {
+  static constexpr int kLine = side == 1 ? 4 : side;  // side by side
+  Packed<T, kLine> lines[4 / kLine][side];
+
+  DNC_DEVICE void read(const dnc_few_table& t, const T* row, int cell, int cells) {
+    // rows of 1x1 edges start where 4 weights can be read at once
+    if (side == 1 && t.output_block == 1 && cells % 4 == 0) return lines[0][0].read(row + cell);
+    const int parts = int(t.column_block) / side;
+#pragma unroll
+    for (int k = 0; k < 4 / side; k++) {
+      if (cell + k >= cells) break;
+      const int slot = (cell + k) / parts, input = (cell + k) % parts * side;
+      const T* from = row + slot * t.output_block * t.column_block + input;
+#pragma unroll
+      for (int o = 0; o < side; o++) {
+        if constexpr (side == 1) {
+          lines[0][0].set(k, *from);
+        } else {
+          lines[k][o].read(from + o * t.column_block);
+        }
+      }
+    }
+  }
+  DNC_DEVICE float at(int cell, int output, int input) const {
+    return widen(side == 1 ? lines[0][0][cell] : lines[cell % (4 / kLine)][output][input]);
+  }
+};
 
 template <class T, int side, int samples, bool banked>
 __global__ void __launch_bounds__(kWarps* kLanes, 1)
     few(dnc_few_table t, Rows<T> x, const T* weight, const T* bias, bool relu, T* y) {
   using In = Inputs<side, samples>;
   using Offset = std::conditional_t<banked, uint8_t, uint16_t>;
-  constexpr int kRun = 4 / side, kAtOnce = kGroups<side, samples>;
+  constexpr int kRun = 4 / side, kAtOnce = kGroups<side>;
+  constexpr int kAhead = kRuns<T, side, samples>;
   const int lane = threadIdx.x % kLanes, warp = uniform(threadIdx.x / kLanes);
-  const int places = In::places(t);
-  const int parts = int(t.output_block) / side, runs = int(t.runs);
-  const int64_t groups = t.rows * parts, outputs = t.rows * t.output_block;
+  const int places = In::places(t), depth = int(t.depth), runs = int(t.runs);
+  const int parts = int(t.output_block) / side, groups = int(t.rows) * parts;
   const int cells = int(t.slots * t.column_block) / side;
-  // rows of 1x1 edges start where 4 weights can be read at once
-  const bool together = t.output_block == 1 && t.slots * t.column_block % 4 == 0;
-  copy_inputs<T, side, samples>(t, x);
-  __syncthreads();
-  const int64_t stride = int64_t(gridDim.x) * kWarps * kAtOnce;
-  for (int64_t group = (blockIdx.x * int64_t(kWarps) + warp) * kAtOnce; group < groups;
-       group += stride) {
+  const int64_t outputs = t.rows * t.output_block;
+  const int start = (blockIdx.x * kWarps + warp) * kAtOnce;
+  int group = start;
+  // all warps once, for each copies inputs
+  do {
     float sum[kAtOnce][side][samples] = {};
     const T* row[kAtOnce];
     const Offset* offsets[kAtOnce];
@@ -149,67 +196,88 @@ __global__ void __launch_bounds__(kWarps* kLanes, 1)
 #pragma unroll
     for (int r = 0; r < kAtOnce; r++) {
       // past the end the last group again, whose sums are dropped
-      const int64_t own = smaller(group + r, groups - 1), block = own / parts;
+      const int own = int(smaller(group + r, groups - 1)), block = own / parts;
       row[r] = weight + (block * t.slots * t.output_block + own % parts * side) * t.column_block;
       offsets[r] = static_cast<const Offset*>(t.offset) + block * t.pitch;
       count[r] = t.count[block];
     }
-    for (int run = lane * runs, next = run + runs; run * kRun < cells;) {
-      const int cell = run * kRun;
-      const int base = run / (kLanes * runs) * int(t.depth) * kLanes + lane;
+    // all runs of a bank, then the lane's next bank; lane 0 has the most
+    for (int bank = 0, run = 0; (bank * kLanes * runs + run) * kRun < cells;) {
+      Weights<T, side> w[kAhead][kAtOnce];
+      Packed<Offset, kRun> offset[kAhead][kAtOnce];
+      int cell[kAhead], base[kAhead];
+      const bool first = group == start && bank == 0 && run == 0;
 #pragma unroll
-      for (int r = 0; r < kAtOnce; r++) {
-        const int here = count[r] - cell;
-        if (here <= 0) continue;
-        const auto offset = *reinterpret_cast<const Several<Offset, kRun>*>(offsets[r] + cell);
-        T w[kRun][side][side];
-        read_weights<T, side>(t, row[r], cell, here < kRun ? here : kRun, together, w);
+      for (int i = 0; i < kAhead; i++) {
+        cell[i] = ((bank * kLanes + lane) * runs + run) * kRun;
+        base[i] = bank * depth * kLanes + lane;
+        if (++run == runs) run = 0, bank++;
+        if (cell[i] >= cells) continue;
 #pragma unroll
-        for (int k = 0; k < kRun; k++) {
-          if (k >= here) break;
-          const int place = banked ? base + offset.each[k] * kLanes : offset.each[k];
+        for (int r = 0; r < kAtOnce; r++) {
+          offset[i][r].read(offsets[r] + cell[i]);
+          w[i][r].read(t, row[r], cell[i], cells);
+        }
+      }
+      if (first) {
+        copy_inputs<T, side, samples, banked>(t, x);
+        __syncthreads();
+      }
 #pragma unroll
-          for (int i = 0; i < side; i++) {
+      for (int i = 0; i < kAhead; i++) {
 #pragma unroll
-            for (int p = 0; p < In::kParts; p++) {
-              typename In::Value value;
-              value.all = shared_load<typename In::Together>(In::at(places, p, i, place));
+        for (int r = 0; r < kAtOnce; r++) {
+          const auto multiply = [&](int k) {
+            const int place = banked ? base[i] + offset[i][r][k] * kLanes : int(offset[i][r][k]);
 #pragma unroll
-              for (int o = 0; o < side; o++) {
+            for (int j = 0; j < side; j++) {
 #pragma unroll
-                for (int s = 0; s < In::kTogether; s++) {
-                  float& total = sum[r][o][p * In::kTogether + s];
-                  total = fmaf(widen(w[k][o][i]), value.each[s], total);
+              for (int p = 0; p < In::kParts; p++) {
+                typename In::Value value;
+                value.all = shared_load<typename In::Together>(In::at(places, p, j, place));
+#pragma unroll
+                for (int o = 0; o < side; o++) {
+#pragma unroll
+                  for (int s = 0; s < In::kTogether; s++) {
+                    float& total = sum[r][o][p * In::kTogether + s];
+                    total = fmaf(w[i][r].at(k, o, j), value.each[s], total);
+                  }
                 }
               }
             }
+          };
+          // a run without branches, so that it waits for shared memory once
+          const int here = count[r] - cell[i];
+          if (here >= kRun) {
+#pragma unroll
+            for (int k = 0; k < kRun; k++) multiply(k);
+          } else {
+#pragma unroll
+            for (int k = 0; k < kRun - 1; k++) {
+              if (k < here) multiply(k);
+            }
           }
         }
-      }
-      // all runs of a bank, then the lane's next bank
-      if (++run == next) {
-        run += (kLanes - 1) * runs;
-        next += kLanes * runs;
       }
     }
     constexpr int kSums = kAtOnce * side * samples;
     const float total = sum_warp<kSums>(reinterpret_cast<float (&)[kSums]>(sum), lane);
     const int sample = lane % samples, output = lane / samples % side;
-    const int64_t own = group + lane / samples / side;
+    const int own = group + lane / samples / side;
     if (lane < kSums && own < groups && sample < x.batch) {
-      const int64_t at = own * side + output;
+      const int64_t at = int64_t(own) * side + output;
       const float add = bias ? widen(bias[at]) : 0.0f;
       narrow(positive(total + add, relu), &y[sample * outputs + at]);
     }
-  }
+    group += int(gridDim.x) * kWarps * kAtOnce;
+  } while (group < groups);
 }
 
 template <class T, int side, int samples>
 cudaError_t start(const dnc_few_table& t, cudaStream_t stream, const Rows<T>& x, const T* weight,
                   const T* bias, bool relu, T* y, int multiprocessors) {
   const int64_t groups = t.rows * t.output_block / side;
-  const int64_t blocks =
-      smaller(divide_up(groups, kWarps * kGroups<side, samples>), multiprocessors);
+  const int64_t blocks = smaller(divide_up(groups, kWarps * kGroups<side>), multiprocessors);
   const auto kernel = t.depth ? few<T, side, samples, true> : few<T, side, samples, false>;
   return launch(kernel, blocks, kWarps * kLanes, Inputs<side, samples>::bytes(t), stream, t, x,
                 weight, bias, relu, y);

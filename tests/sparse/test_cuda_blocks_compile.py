@@ -2,53 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
-SOURCE = ROOT / "csrc" / "cuda" / "hopper.cu"
-
-
-def disassembler() -> str | None:
-    """The toolkit's, or the one that triton carries."""
-    found = shutil.which("cuobjdump")
-    spec = importlib.util.find_spec("triton")
-    if found is None and spec is not None and spec.origin is not None:
-        carried = Path(spec.origin).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-        found = str(carried) if carried.exists() else None
-    return found
+from machine_code import compiled
 
 
 @pytest.fixture(scope="module")
-def machine_code(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def machine_code() -> dict[str, str]:
     """Machine code for sm_90a of each kernel but the one that adds partial sums."""
-    compiler, reader = shutil.which("nvcc"), disassembler()
-    if compiler is None or reader is None or not SOURCE.exists():
-        pytest.skip("nvcc, cuobjdump or csrc/cuda is missing")
-    cubin = tmp_path_factory.mktemp("hopper") / "hopper.cubin"
-    command = [compiler, "-std=c++17", "-O3", "-gencode=arch=compute_90a,code=sm_90a", "-cubin"]
-    said = subprocess.run(
-        [*command, "-Xptxas=-v", str(SOURCE), "-o", str(cubin)],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stderr
+    codes = compiled("hopper.cu")[1]
+    return {name: code for name, code in codes.items() if "add_partials" not in name}
+
+
+def test_no_kernel_spills_or_waits_after_each_product(machine_code: dict[str, str]) -> None:
+    said, _ = compiled("hopper.cu")
     # C75xx: products that wait for each other, for the compiler cannot keep sums in place
     assert not re.search(r"warning|C75\d\d|[1-9]\d* bytes (stack|spill)", said), said
     # 40 + 2 x 232 registers fill what 384 threads of 168 begin with
-    registers = re.findall(r"entry function '(\S+)'.*?Used (\d+) registers", said, re.DOTALL)
-    assert {number for name, number in registers if "add_partials" not in name} == {"168"}
-    run = subprocess.run(
-        [reader, "--dump-sass", str(cubin)], capture_output=True, text=True, check=True
-    )
-    _, *parts = re.split(r"Function : (\S+)", run.stdout)
-    functions = zip(parts[::2], parts[1::2], strict=True)
-    return {name: code for name, code in functions if "add_partials" not in name}
+    registers = dict(re.findall(r"entry function '(\S+)'.*?Used (\d+) registers", said, re.DOTALL))
+    assert {registers[name] for name in machine_code} == {"168"}
 
 
 def test_every_kernel_uses_the_tensor_cores_and_the_copy_engine(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import runpy
@@ -39,16 +40,46 @@ def test_sparsify_transformer(show) -> None:  # type: ignore[no-untyped-def]
     assert accuracy > 90
 
 
-def test_language_model(tmp_path: Path) -> None:
+def test_language_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     example = runpy.run_path(str(EXAMPLES / "language_model.py"))
-    out = tmp_path / "model.json"
-    example["main"](1, 64, 16, 2, 30, 1 / 4, 16, False, out)
-    record = json.loads(out.read_text())
-    assert record["sparse"]["parameters"] < record["dense"]["parameters"]
-    for kind in ("dense", "sparse"):
-        losses = record[kind]["losses"]
-        assert len(losses) == 35
-        assert sum(losses[-5:]) < sum(losses[:5])
+    out, text = tmp_path / "model.json", tmp_path / "text.txt.gz"
+    text.write_bytes(gzip.compress(b"the cat sat on the mat; " * 200))
+    sizes = {"layers": 1, "width": 64, "context": 16, "batch": 4, "steps": 30, "rate": 6e-3}
+    asked = {**sizes, "density": 1 / 4, "block": 16, "text": text, "compiled": False, "out": out}
+    example["main"](**asked)
+    variants = json.loads(out.read_text())["variants"]
+    dense, half, sparse = (variants[name] for name in example["VARIANTS"])
+    # attention 4, feed-forward 8 times 64 * 64 weights, of which a quarter stays
+    assert dense["parameters"] - half["parameters"] == 64 * 64 * 6
+    assert dense["parameters"] - sparse["parameters"] == 64 * 64 * 9
+    assert list(half["methods"]) == ["wide", "narrow"]
+    assert len(sparse["methods"]) == 4
+    assert set(sparse["methods"]["wide"]) >= {"forward", "grad_input", "grad_weight"}
+    for record in (dense, half, sparse):
+        assert len(record["losses"]) == 30
+        # 3.2 nats at most once it knows which 11 bytes there are
+        assert record["losses"][0] > 5
+        assert record["validation_loss"] < 3.2
+    assert out.with_suffix(".png").stat().st_size > 1000
+    # what is there is not trained again, unless something else is asked for
+    before = out.read_text()
+    capsys.readouterr()
+    example["main"](**asked)
+    assert out.read_text() == before
+    assert "step" not in capsys.readouterr().out
+    example["main"](**asked | {"steps": 10})
+    assert "step" in capsys.readouterr().out
+
+
+def test_language_model_tells_what_it_cannot_learn(tmp_path: Path) -> None:
+    main = runpy.run_path(str(EXAMPLES / "language_model.py"))["main"]
+    text = tmp_path / "short.txt"
+    text.write_bytes(b"a" * 600)
+    message = r"^a text of 600 bytes leaves 60 for validation, of which one sample takes 65; give a"
+    with pytest.raises(ValueError, match=message):
+        main(1, 64, 64, 2, text=text)
+    with pytest.raises(ValueError, match=r"^9 steps, 5 of them to warm up; take 10 or more$"):
+        main(steps=9)
 
 
 def test_advise_models(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
