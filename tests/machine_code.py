@@ -15,14 +15,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def kernels(source: str) -> dict[str, str]:
-    """Return each kernel of csrc/cuda/`source` for sm_90a by its name; skip where none is had."""
-    return compiled(source)[1]
-
-
 @cache
 def compiled(source: str) -> tuple[str, dict[str, str]]:
-    """Return what the assembler says of csrc/cuda/`source` for sm_90a, and its `kernels`."""
+    """Return what the assembler says of csrc/cuda/`source` for sm_90a, and its kernels by name.
+
+    Skips where nvcc or a disassembler is missing.
+    """
     compiler, reader, path = shutil.which("nvcc"), _disassembler(), ROOT / "csrc" / "cuda" / source
     if compiler is None or reader is None or not path.exists():
         pytest.skip("nvcc, cuobjdump or csrc/cuda is missing")
