@@ -19,7 +19,7 @@ Row = dict[str, Any]
 GOOD, MOST_KINDS = ("right", "clean"), 10
 
 
-class Found:
+class Calls:
     """The parts of all calls, those of the later call first where both have one."""
 
     def __init__(self, out: Path) -> None:
@@ -41,22 +41,22 @@ class Found:
 
 def results(out: Path) -> str:
     """Return what a folder holds as Markdown, the steps against dense ones first."""
-    found = Found(out)
+    calls = Calls(out)
     sections = [
-        [f"# `bench/gpu.py`, {date.today().isoformat()}", "", *_machine(found)],
-        _steps(found),
-        _endings(found),
-        _verdicts(found),
-        _roofs(found),
-        _times(found),
-        _measures(found),
-        _model(found),
+        [f"# `bench/gpu.py`, {date.today().isoformat()}", "", *_machine(calls)],
+        _steps(calls),
+        _endings(calls),
+        _verdicts(calls),
+        _roofs(calls),
+        _times(calls),
+        _measures(calls),
+        _model(calls),
     ]
     return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
 
 
-def _machine(found: Found) -> list[str]:
-    rows = found.rows("environment")
+def _machine(calls: Calls) -> list[str]:
+    rows = calls.rows("environment")
     return [", ".join(f"{name} {value}" for row in rows for name, value in row.items())]
 
 
@@ -71,20 +71,20 @@ def _cell(value: object) -> str:
     return "" if value is None else f"{value:,.4g}" if isinstance(value, float) else str(value)
 
 
-def _steps(found: Found) -> list[str]:
+def _steps(calls: Calls) -> list[str]:
     """A training step of 4096 -> 4096 with 16,384 tokens in bfloat16 against cuBLAS's."""
-    roofs = {row["roof"]: row["us"] for row in found.rows("ceilings")}
+    roofs = {row["roof"]: row["us"] for row in calls.rows("ceilings")}
     dense = _sum(roofs.get(name) for name in ("forward", "grad_input", "grad_weight"))
     measured = {
         (measure["row"], measure["detail"]): measure
-        for measure in found.record("suite").get("measures", [])
+        for measure in calls.record("suite").get("measures", [])
     }
 
     def rows() -> Iterator[Sequence[object]]:
         for block in BLOCKS:
             for n in INVERSE_DENSITIES:
-                cuda = _step(found.rows("first contact, timed"), block, n)
-                triton = _step(found.rows("triton"), block, n)
+                cuda = _step(calls.rows("first contact, timed"), block, n)
+                triton = _step(calls.rows("triton"), block, n)
                 fastest = min((time for time in (cuda, triton) if time is not None), default=None)
                 ratio = dense / fastest if dense and fastest else None
                 layer = measured.get((f"dense / ours, step, block {block}", f"1/{n}"), {})
@@ -122,19 +122,19 @@ def _sum(times: Iterable[float | None]) -> float | None:
     return total
 
 
-def _endings(found: Found) -> list[str]:
+def _endings(calls: Calls) -> list[str]:
     rows = [
         (name, part["status"], part["seconds"], part["limit_s"], part["commit"])
-        for name, part in found.parts.items()
+        for name, part in calls.parts.items()
     ]
     return _section("Parts", ("part", "ended", "seconds", "at most", "commit"), rows)
 
 
-def _verdicts(found: Found) -> list[str]:
+def _verdicts(calls: Calls) -> list[str]:
     """What is right is counted; of what is not the first case of each kind is told."""
     lines: list[str] = []
-    for name in found.parts:
-        rows = [row for row in found.rows(name) if "verdict" in row]
+    for name in calls.parts:
+        rows = [row for row in calls.rows(name) if "verdict" in row]
         kinds: dict[str, list[str]] = {}
         for row in rows:
             kind = f"{row['verdict']} {row.get('detail', row.get('errors', ''))}"
@@ -150,32 +150,32 @@ def _verdicts(found: Found) -> list[str]:
     return lines and ["## Right or wrong", "", *lines]
 
 
-def _roofs(found: Found) -> list[str]:
+def _roofs(calls: Calls) -> list[str]:
     rows = [
         (row["roof"], row["us"], row.get("tflops"), row.get("gb_per_second"))
-        for row in found.rows("ceilings")
+        for row in calls.rows("ceilings")
     ]
     return _section("Roofs", ("roof", "us", "TFLOP/s", "GB/s"), rows)
 
 
-def _times(found: Found) -> list[str]:
+def _times(calls: Calls) -> list[str]:
     rows = [
         (
             *(name, row["function"], row["block"], f"1/{row['inverse_density']}"),
             *(float(row["us"]), float(row["tflops"]), row["verdict"]),
         )
         for name in ("first contact, timed", "triton")
-        for row in found.rows(name)
+        for row in calls.rows(name)
         if "us" in row
     ]
     heads = ("part", "function", "block", "density", "us", "TFLOP/s", "verdict")
     return _section("Kernels", heads, rows)
 
 
-def _measures(found: Found) -> list[str]:
+def _measures(calls: Calls) -> list[str]:
     rows: list[Sequence[object]] = []
-    for part in found.parts:
-        for measure in found.record(part).get("measures", []):
+    for part in calls.parts:
+        for measure in calls.record(part).get("measures", []):
             value, unit = measure["value"], 1e6
             times = [
                 measure[name] * unit if value is not None else None
@@ -187,8 +187,8 @@ def _measures(found: Found) -> list[str]:
     return _section("Measures", heads, rows)
 
 
-def _model(found: Found) -> list[str]:
-    models = found.record("language model").get("variants", {})
+def _model(calls: Calls) -> list[str]:
+    models = calls.record("language model").get("variants", {})
     speeds = [model["tokens_per_second"] for model in models.values()]
     rows = [
         (

@@ -196,8 +196,8 @@ __global__ void __launch_bounds__(kWarps* kLanes, 1)
 #pragma unroll
     for (int r = 0; r < kAtOnce; r++) {
       // past the end the last group again, whose sums are dropped
-      const int own = int(smaller(group + r, groups - 1)), block = own / parts;
-      row[r] = weight + (block * t.slots * t.output_block + own % parts * side) * t.column_block;
+      const int read = int(smaller(group + r, groups - 1)), block = read / parts;
+      row[r] = weight + (block * t.slots * t.output_block + read % parts * side) * t.column_block;
       offsets[r] = static_cast<const Offset*>(t.offset) + block * t.pitch;
       count[r] = t.count[block];
     }
@@ -263,9 +263,9 @@ __global__ void __launch_bounds__(kWarps* kLanes, 1)
     constexpr int kSums = kAtOnce * side * samples;
     const float total = sum_warp<kSums>(reinterpret_cast<float (&)[kSums]>(sum), lane);
     const int sample = lane % samples, output = lane / samples % side;
-    const int own = group + lane / samples / side;
-    if (lane < kSums && own < groups && sample < x.batch) {
-      const int64_t at = int64_t(own) * side + output;
+    const int written = group + lane / samples / side;
+    if (lane < kSums && written < groups && sample < x.batch) {
+      const int64_t at = int64_t(written) * side + output;
       const float add = bias ? widen(bias[at]) : 0.0f;
       narrow(positive(total + add, relu), &y[sample * outputs + at]);
     }

@@ -70,8 +70,8 @@ __global__ void __launch_bounds__(kWarps* kLanes, 2)
   if (first >= last) return;
   // each warp takes neighbouring quads, most of which share their group
   const int64_t per_warp = divide_up(last - first, kWarps * kQuads) * kQuads;
-  const int64_t own = smaller(first + warp * per_warp, last);
-  const int64_t own_last = smaller(own + per_warp, last);
+  const int64_t warp_first = smaller(first + warp * per_warp, last);
+  const int64_t warp_last = smaller(warp_first + per_warp, last);
   const int64_t sample_tiles = padded / kSamplePad;
   const int64_t first_sample = sample_tiles * split / splits * kSamplePad;
   const int64_t last_sample = sample_tiles * (split + 1) / splits * kSamplePad;
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(kWarps* kLanes, 2)
     __syncthreads();
     int held = -1;
     Samples<T> outputs[share] = {};
-    for (int64_t quad = own; quad < own_last; quad += kQuads) {
+    for (int64_t quad = warp_first; quad < warp_last; quad += kQuads) {
       float part[kQuads];
 #pragma unroll
       for (int q = 0; q < kQuads; q++) {
@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(kWarps* kLanes, 2)
       }
       const float gradient = sum_lanes<kQuads, kWeights>(part, lane);
       const int64_t place = quad * kWeights + lane;
-      if (place < own_last * kWeights) {
+      if (place < warp_last * kWeights) {
         partial[place] = gradient + (sample == first_sample ? 0.0f : partial[place]);
       }
     }

@@ -229,7 +229,7 @@ __device__ void store_grad_weight(const float (&sum)[kBlock / 64][kBlock / 2], f
   }
 }
 
-// One of two warpgroups: grad_weight of every pair's target of its own, and 64 x 64 of each panel's
+// One of two warpgroups: grad_weight of one target of every pair, and 64 x 64 of each panel's
 // grad_x, which are its half of the samples (b = 64) or of the features (b = 128).
 template <int kBlock, class T, int kPairs, bool kInput>
 __device__ void backward_sum(const BackwardLayout<kBlock, kPairs, kInput>& at,
@@ -238,8 +238,8 @@ __device__ void backward_sum(const BackwardLayout<kBlock, kPairs, kInput>& at,
   using Unit = BackwardUnit<Layout::kTargets>;
   const int group = threadIdx.x / kWarpGroup - 1;
   const bool signals = threadIdx.x % 32 == 0;
-  const int own_left = kBlock == 128 ? group : 0;
-  const int own_samples = kBlock == 128 ? 0 : group * 64;
+  const int left_tile = kBlock == 128 ? group : 0;
+  const int first_sample = kBlock == 128 ? 0 : group * 64;
   float grad_weight[kPairs][Layout::kTiles][kBlock / 2];
   float grad_input[32];
   Cursor<Layout::kStages> grads;
@@ -279,9 +279,9 @@ __device__ void backward_sum(const BackwardLayout<kBlock, kPairs, kInput>& at,
             const int right = step % (kBlock / 16) / 4;
             const int k = step % 4;
             const uint32_t rows = at.grad(stage, half) + right * Layout::kTileBytes;
-            const uint32_t weight = at.weight(pair * 2 + half, right, own_left);
+            const uint32_t weight = at.weight(pair * 2 + half, right, left_tile);
             product<T, 64, false, true>(grad_input,
-                                        operand(rows + own_samples * kRowBytes + k * 32, 0),
+                                        operand(rows + first_sample * kRowBytes + k * 32, 0),
                                         operand(weight + k * 16 * kRowBytes, 0), pair + step > 0);
           }
           if (complete) {
@@ -324,8 +324,8 @@ __device__ void backward_sum(const BackwardLayout<kBlock, kPairs, kInput>& at,
         wait_products<1>();
         settle(grad_input);
         store_grad_input<T>(grad_input, at.staging(group), grad_x,
-                            unit.column * kBlock + own_left * 64,
-                            panel * Layout::kSamples + own_samples);
+                            unit.column * kBlock + left_tile * 64,
+                            panel * Layout::kSamples + first_sample);
       }
       wait_products<0>();
       if (signals) {

@@ -13,7 +13,7 @@ namespace dnc::cuda {
 
 // The driver's encoder, found at run time so that the library loads without a driver.
 inline PFN_cuTensorMapEncodeTiled_v12000 map_encoder() {
-  static const auto found = [] {
+  static const auto encoder = [] {
     void* function = nullptr;
     cudaDriverEntryPointQueryResult result = cudaDriverEntryPointSymbolNotFound;
     const cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function,
@@ -21,7 +21,7 @@ inline PFN_cuTensorMapEncodeTiled_v12000 map_encoder() {
     const bool usable = error == cudaSuccess && result == cudaDriverEntryPointSuccess;
     return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(usable ? function : nullptr);
   }();
-  return found;
+  return encoder;
 }
 
 // Describes [rows, features] of T, rows `stride` elements apart, in boxes of 64 features x

@@ -17,9 +17,9 @@ DNC_DEVICE float sum_lanes(const float (&value)[count], int lane) {
     float sum[count / 2];
 #pragma unroll
     for (int i = 0; i < count; i += 2) {
-      const float own = odd ? value[i + 1] : value[i];
-      const float other = odd ? value[i] : value[i + 1];
-      sum[i / 2] = own + shuffle_xor(other, apart);
+      const float kept = odd ? value[i + 1] : value[i];
+      const float sent = odd ? value[i] : value[i + 1];
+      sum[i / 2] = kept + shuffle_xor(sent, apart);
     }
     return sum_lanes<count / 2, 2 * apart>(sum, lane);
   }

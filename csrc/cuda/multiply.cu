@@ -122,8 +122,8 @@ __global__ void __launch_bounds__(kWarps* kLanes, 2)
       }
     }
   }
-  const int64_t own = sample + lane * kVector<T>, outputs = table.groups * share;
-  write<T>(sum, bias, relu, y + own * outputs, group * share, outputs, batch - own);
+  const int64_t at = sample + lane * kVector<T>, outputs = table.groups * share;
+  write<T>(sum, bias, relu, y + at * outputs, group * share, outputs, batch - at);
 }
 
 }  // namespace

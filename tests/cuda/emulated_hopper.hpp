@@ -320,8 +320,8 @@ inline void store_shared(uint32_t address, uint32_t value) {
 
 inline void store_transposed(uint32_t address, const uint32_t (&pairs)[4]) {
   emulated::require(address % 16 == 0, "stores a line of a matrix at", address);
-  emulated::Thread& own = emulated::thread();
-  std::memcpy(own.pairs, pairs, sizeof own.pairs);
+  uint32_t (&exchanged)[4] = emulated::thread().pairs;
+  std::memcpy(exchanged, pairs, sizeof exchanged);
   __syncwarp();
   const unsigned lane = threadIdx.x % 32, column = lane % 8;
   for (uint32_t row = 0; row < 8; row += 2) {
@@ -526,23 +526,23 @@ void settle(float (&)[kSums]) {}
 template <class T, int kN, bool kTransA, bool kTransB>
 void product(float (&d)[kN / 2], uint64_t a, uint64_t b, bool accumulate) {
   static_assert(kN == 64 || kN == 128);
-  const emulated::Product own{a, b, kN, accumulate, kTransA, kTransB};
+  const emulated::Product issued{a, b, kN, accumulate, kTransA, kTransB};
   emulated::Thread& thread = emulated::thread();
   emulated::require(thread.fenced, "multiplies in a group that no fence precedes:", a);
   // every thread of a warpgroup issues the same products
   std::vector<emulated::Product>& all = emulated::block().products[threadIdx.x / kWarpGroup];
-  if (thread.issued == all.size()) all.push_back(own);
+  if (thread.issued == all.size()) all.push_back(issued);
   const emulated::Product& agreed = all[thread.issued++];
   emulated::require(agreed.a == a && agreed.b == b && agreed.n == kN &&
                         agreed.accumulate == accumulate && agreed.trans_a == kTransA &&
                         agreed.trans_b == kTransB,
                     "threads of a warpgroup issue different products", a);
   if (thread.eager) {
-    emulated::multiply<T>(d, own);
+    emulated::multiply<T>(d, issued);
     return;
   }
   float* sums = d;
-  thread.products.push_back([=] { emulated::multiply<T>(sums, own); });
+  thread.products.push_back([=] { emulated::multiply<T>(sums, issued); });
   ++thread.open;
 }
 
