@@ -208,6 +208,21 @@ def draw(variants: dict[str, Any], tokens: int, path: Path) -> None:
     figure.savefig(path)
 
 
+def earlier(file: Path, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the variants that a file holds of these arguments. ValueError for anything else."""
+    if not file.exists():
+        return {}
+    try:
+        before = json.loads(file.read_text())
+        if before["arguments"] == arguments:
+            variants: dict[str, Any] = before["variants"]
+            return variants
+        holds = f"results of other arguments ({before['arguments']}, now {arguments})"
+    except (KeyError, TypeError, ValueError):
+        holds = "something else than results of this program"
+    raise ValueError(f"{file} holds {holds}; choose another --out, or remove it")
+
+
 def _finish(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -234,10 +249,7 @@ def main(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     arguments["device"] = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
     learned, kept = split(corpus(text).to(device), context)
-    variants: dict[str, Any] = {}
-    if out is not None and out.exists():
-        before = json.loads(out.read_text())
-        variants = before["variants"] if before["arguments"] == arguments else {}
+    variants = {} if out is None else earlier(out, arguments)
     for name, sparse in VARIANTS.items():
         if name not in variants:
             print(f"{name}:", flush=True)

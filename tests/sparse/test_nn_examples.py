@@ -61,14 +61,19 @@ def test_language_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         assert record["losses"][0] > 5
         assert record["validation_loss"] < 3.2
     assert out.with_suffix(".png").stat().st_size > 1000
-    # what is there is not trained again, unless something else is asked for
+    # what is there is not trained again, and not overwritten by something else
     before = out.read_text()
     capsys.readouterr()
     example["main"](**asked)
     assert out.read_text() == before
     assert "step" not in capsys.readouterr().out
-    example["main"](**asked | {"steps": 10})
-    assert "step" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"holds results of other arguments .* choose another"):
+        example["main"](**asked | {"steps": 10})
+    assert out.read_text() == before
+    out.write_text('{"dense": {}}')
+    with pytest.raises(ValueError, match=r"holds something else than results of this program; "):
+        example["main"](**asked)
+    assert out.read_text() == '{"dense": {}}'
 
 
 def test_language_model_tells_what_it_cannot_learn(tmp_path: Path) -> None:
