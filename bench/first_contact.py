@@ -11,8 +11,6 @@ line a case; `--device cpu` is for the emulator's library.
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,7 +18,7 @@ from typing import Annotated, Literal
 import torch
 import typer
 from contact_kernels import FUNCTIONS, Junction, Library, Task
-from gpu_children import Row, in_children
+from gpu_children import Row, report
 from gpu_clock import microseconds
 
 Device = Literal["cuda", "cpu"]
@@ -155,13 +153,7 @@ def main(
     def work(name: str) -> Row:
         return run(every[name], Library(library), device)
 
-    right = 0
-    for row in in_children(cases, work, limit_s):
-        right += row["verdict"] == "right"
-        typer.echo(json.dumps(row))
-        sys.stdout.flush()
-    typer.echo(f"{right} of {len(cases)} cases right")
-    raise typer.Exit(code=right != len(cases) or not cases)
+    raise typer.Exit(code=report(cases, work, limit_s))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ more time than a case may take.
 
 from __future__ import annotations
 
+import json
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import get_context
@@ -56,6 +58,17 @@ def in_children(cases: Sequence[str], work: Work, limit_s: float) -> Iterator[Ro
         child.join(END_S)
         if child.is_alive():
             raise RuntimeError(f"process {child.pid} cannot be killed: the device is lost")
+
+
+def report(cases: Sequence[str], work: Work, limit_s: float) -> int:
+    """Print a JSON line for each case and how many are right; return 0 if all, and any, are."""
+    right = 0
+    for row in in_children(cases, work, limit_s):
+        right += row["verdict"] == "right"
+        sys.stdout.write(json.dumps(row) + "\n")
+        sys.stdout.flush()
+    sys.stdout.write(f"{right} of {len(cases)} cases right\n")
+    return int(right != len(cases) or not cases)
 
 
 def ending(code: int | None) -> str:

@@ -7,14 +7,12 @@ Triton's interpreter.
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 import torch
 import typer
-from gpu_children import Row, in_children
+from gpu_children import Row, report
 from gpu_clock import microseconds
 from torch import Tensor
 
@@ -106,13 +104,7 @@ def main(
         for function in FUNCTIONS
     }
     cases = [name for name in every if only in name]
-    right = 0
-    for row in in_children(cases, lambda name: every[name].run(device), limit_s):
-        right += row["verdict"] == "right"
-        typer.echo(json.dumps(row))
-        sys.stdout.flush()
-    typer.echo(f"{right} of {len(cases)} cases right")
-    raise typer.Exit(code=right != len(cases) or not cases)
+    raise typer.Exit(code=report(cases, lambda name: every[name].run(device), limit_s))
 
 
 if __name__ == "__main__":
