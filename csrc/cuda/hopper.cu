@@ -233,22 +233,16 @@ cudaError_t start_add(const BlockTask& task, const float* partial, int count, in
 template <class Start>
 int with_half(dnc_place place, dnc_dtype dtype, const dnc_blocks& blocks, int64_t batch,
               Start start) {
-  const OnDevice on(place.device);
   // coordinates of the copy engine, and the kernels' own, are int32
   const int64_t largest = divide_up(batch, 64) * std::max(blocks.rows, blocks.columns);
-  if (!has_kernels(blocks) || batch > INT32_MAX - 512 || largest > INT32_MAX ||
-      (blocks.rows * blocks.slots + 1) * blocks.block > INT32_MAX) {
+  const bool fits = has_kernels(blocks) && batch <= INT32_MAX - 512 && largest <= INT32_MAX &&
+                    (blocks.rows * blocks.slots + 1) * blocks.block <= INT32_MAX;
+  return with_type(place, dtype, [&](auto type) -> int {
+    if constexpr (sizeof type == 2) {
+      if (fits) return start(type);
+    }
     return cudaErrorInvalidValue;
-  }
-  if (on.error() != cudaSuccess) return on.error();
-  switch (dtype) {
-    case dnc_bfloat16:
-      return start(BFloat16());
-    case dnc_float16:
-      return start(Half());
-    default:
-      return cudaErrorInvalidValue;
-  }
+  });
 }
 
 }  // namespace
