@@ -30,10 +30,17 @@ class EpochLine(Protocol):
     def seconds(self) -> float: ...
 
 
-class _Live:
-    """A bar that moves while the block of a `with` runs, where there is one."""
+class Moving(Protocol):
+    """What rich draws again and again between its start and its stop."""
 
-    _bar: Progress | None = None
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+class LiveBlock:
+    """Something that moves on a terminal while the block of a `with` runs, where there is one."""
+
+    _bar: Moving | None = None
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -50,8 +57,10 @@ class _Live:
             self._bar.stop()
 
 
-class Display(_Live):
+class Display(LiveBlock):
     """Shows the epochs of one run on standard error; nothing at all when not `enabled`."""
+
+    _bar: Progress | None = None
 
     def __init__(
         self, epochs: int, steps: int, done: int, *, enabled: bool, title: str = ""
@@ -91,7 +100,7 @@ class Display(_Live):
         return f"{title}epoch {epoch}/{self._epochs}"
 
 
-class RunBars(_Live):
+class RunBars(LiveBlock):
     """Bars of all runs and of those that are going on, on standard error where it is a terminal.
 
     Runs are known by their titles; all have as many epochs. Elsewhere, and when not `enabled`,
@@ -104,7 +113,7 @@ class RunBars(_Live):
         # epochs done of each run that is going on
         self._running: dict[str, int] = {}
         self._tasks: dict[str, TaskID] = {}
-        self._bar = self._bars = Progress(
+        self._bar: Progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TimeRemainingColumn(),
@@ -125,17 +134,17 @@ class RunBars(_Live):
         """Say that a run is done, the `done`th."""
         self._running.pop(title, None)
         if title in self._tasks:
-            self._bars.remove_task(self._tasks.pop(title))
+            self._bar.remove_task(self._tasks.pop(title))
         self._update("all", f"{done} of {self._runs} runs done", self._runs, done)
 
     def _update(self, title: str, text: str, runs: int, done: int) -> None:
         partial = sum(self._running.values()) if title == "all" else self._running[title]
         completed = done * self._epochs + partial
         if title in self._tasks:
-            self._bars.update(self._tasks[title], completed=completed, description=text)
+            self._bar.update(self._tasks[title], completed=completed, description=text)
             return
         # what was done before says nothing about the speed of what is left
-        self._tasks[title] = self._bars.add_task(
+        self._tasks[title] = self._bar.add_task(
             text, total=runs * self._epochs, completed=completed
         )
 
@@ -154,8 +163,10 @@ def _figures(row: EpochLine) -> str:
     return trained + held_out
 
 
-class Steps(_Live):
+class Steps(LiveBlock):
     """Shows how far a long work is, on standard error: a bar on a terminal, else a line a step."""
+
+    _bar: Progress | None = None
 
     def __init__(self, title: str) -> None:
         self._console = Console(stderr=True, markup=False)

@@ -163,14 +163,14 @@ def test_bars_of_runs_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     with RunBars(6, 10, enabled=True) as bars:
         bars.epoch("dense, seed 1", 1, 3)
         bars.epoch("sparse [plot], seed 1", 4, 3)
-        shown = {task.description: (task.completed, task.total) for task in bars._bars.tasks}
+        shown = {task.description: (task.completed, task.total) for task in bars._bar.tasks}
         assert shown == {
             "3 of 6 runs done": (35, 60),
             "dense, seed 1  epoch 1/10": (1, 10),
             "sparse [plot], seed 1  epoch 4/10": (4, 10),
         }
         bars.ended("sparse [plot], seed 1", 4)
-        shown = {task.description: task.completed for task in bars._bars.tasks}
+        shown = {task.description: task.completed for task in bars._bar.tasks}
         assert shown == {"4 of 6 runs done": 41, "dense, seed 1  epoch 1/10": 1}
 
 

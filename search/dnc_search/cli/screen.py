@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
-
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -13,45 +10,33 @@ from rich.table import Table
 from dnc_search.cli.status import Summary, best_table, headline
 from dnc_search.overview import Overview
 from dnc_search.record import Record
+from dnc_sparse.progress import LiveBlock
 
 BAR_WIDTH = 60
 
 
-class Screen:
+class Screen(LiveBlock):
     """Shows overviews on standard error; nothing at all when not `enabled`."""
+
+    _bar: Live | None = None
 
     def __init__(self, summary: Summary, *, enabled: bool) -> None:
         self._summary = summary
         self._console = Console(stderr=True, markup=False)
         self._lines = enabled and not self._console.is_terminal
-        self._live: Live | None = None
         if enabled and self._console.is_terminal:
-            self._live = Live(console=self._console, refresh_per_second=2, transient=True)
+            self._bar = Live(console=self._console, refresh_per_second=2, transient=True)
         self._shown: set[tuple[str, int]] = set()
-
-    def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
 
     def show(self, now: Overview) -> None:
         """Show how far the search is."""
-        if self._live is not None:
+        if self._bar is not None:
             bar = ProgressBar(total=max(1, now.slots), completed=now.done, width=BAR_WIDTH)
             table = [best_table(now, self._summary)] if now.best else []
             below = Table.grid()
             below.add_row(bar)
             below.add_row(headline(now))
-            self._live.update(Group(*table, below))
+            self._bar.update(Group(*table, below))
         elif self._lines:
             for record in now.records:
                 if (record.stage, record.slot) not in self._shown:
