@@ -15,6 +15,7 @@ import torch
 
 from dnc_sparse.backends.tile_model import cycles
 from dnc_sparse.backends.tiles import FunctionName, Gpu, Tile, fitting
+from dnc_sparse.bench.gpu_suite import STEP_GOALS
 from dnc_sparse.patterns import Pattern, clash_free
 
 NEURONS, BATCH, DTYPE = 4096, 16384, torch.bfloat16
@@ -25,13 +26,6 @@ DENSE_FLOP_PER_SECOND = 790e12
 MEMORY_BYTES_PER_SECOND = 0.85 * 4.3e12
 # least that dense kernels are known to draw, and what loads without arithmetic were measured at
 L2_BYTES_PER_SECOND = (7.8e12, 12e12)
-# of the step, over dense arithmetic, by block and inverse density
-GOALS = {
-    128: {2: "1.6", 4: "3.2", 8: "6.4", 16: "8"},
-    64: {2: "1.3", 4: "2.7", 8: "5.4", 16: "8"},
-    32: {2: "0.8", 4: "1.6", 8: "3.2", 16: "5"},
-    16: {2: "0.4", 4: "0.8", 8: "1.6", 16: "3"},
-}
 HEADER = (
     "| block | density | forward, 7.8 TB/s | backward | step "
     "| forward, 12 TB/s | backward | step | goal |\n" + "|---" * 9 + "|"
@@ -90,7 +84,7 @@ def step_over_dense(forward: Prediction, backward: Prediction) -> float:
 def rows() -> Iterator[str]:
     """Give the table's lines."""
     yield from HEADER.splitlines()
-    for block, goals in GOALS.items():
+    for block, goals in STEP_GOALS.items():
         for inverse, goal in goals.items():
             pattern = clash_free(NEURONS, NEURONS, density=1 / inverse, block=block, seed=1)
             cells = [str(block), f"1/{inverse}"]
@@ -98,7 +92,7 @@ def rows() -> Iterator[str]:
                 forward, backward = (predict(f, pattern, rate) for f in ("forward", "backward"))
                 step = step_over_dense(forward, backward)
                 cells += [str(forward), str(backward), f"{step:.1f}"]
-            yield f"| {' | '.join([*cells, goal])} |"
+            yield f"| {' | '.join([*cells, f'{goal:g}'])} |"
 
 
 if __name__ == "__main__":

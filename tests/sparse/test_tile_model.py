@@ -11,7 +11,7 @@ import torch
 from dnc_sparse.backends import tile_model, tiles, triton
 from dnc_sparse.backends.tile_model import Product
 from dnc_sparse.backends.tiles import Gpu, Tile
-from dnc_sparse.bench import triton_predictions
+from dnc_sparse.bench import block_predictions, triton_predictions
 from dnc_sparse.patterns import Pattern, clash_free, from_mask
 
 H200 = Gpu((9, 0), 132)
@@ -115,11 +115,22 @@ def test_favourite_of_backward(
     assert (str(candidates[0]) if candidates else None) == favourite
 
 
-def test_page_shows_what_is_predicted() -> None:
-    page = Path(__file__).parents[2] / "docs" / "gpu-triton.md"
-    if not page.exists():
+def table_of(page: str, header: str) -> list[str]:
+    """Return the lines of a page's table that begins so."""
+    path = Path(__file__).parents[2] / "docs" / page
+    if not path.exists():
         pytest.skip("the documentation is not beside these tests")
-    header, *_ = triton_predictions.HEADER.splitlines()
-    table = re.search(rf"^{re.escape(header)}\n(?:\|.*\n)+", page.read_text(), re.MULTILINE)
+    table = re.search(rf"^{re.escape(header)}.*\n(?:\|.*\n)+", path.read_text(), re.MULTILINE)
     assert table, "no table of predictions"
-    assert table[0].splitlines() == list(triton_predictions.rows())
+    return table[0].splitlines()
+
+
+def test_page_shows_what_is_predicted() -> None:
+    header, *_ = triton_predictions.HEADER.splitlines()
+    assert table_of("gpu-triton.md", header) == list(triton_predictions.rows())
+
+
+def test_page_of_blocks_begins_with_what_is_predicted() -> None:
+    _, _, *lines = table_of("gpu-blocks.md", "| b | density | forward e |")
+    rows = list(block_predictions.rows())
+    assert [line[: len(row)] for line, row in zip(lines, rows, strict=True)] == rows
