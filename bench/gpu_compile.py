@@ -8,15 +8,18 @@ from __future__ import annotations
 import os
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, get_args
 
 import torch
 import typer
 
 from dnc_sparse.backends import triton
+from dnc_sparse.backends.calls import calls
+from dnc_sparse.backends.tiles import FunctionName
 from dnc_sparse.bench.gpu_suite import GPU_SUITE
 from dnc_sparse.bench.measures import Setting
 
+FUNCTIONS: tuple[FunctionName, ...] = get_args(FunctionName)
 MOST_PROCESSES = 12
 # what the interpreter of a CPU takes a second for
 TOY = Setting(64, 64, 16, 1 / 2, 16, "float16", device="cpu")
@@ -26,20 +29,15 @@ def compile_one(setting: Setting) -> str:
     """Run every tile of a setting's junction once."""
     problem = setting.problem()
     pattern, layer, runs = problem.pattern, problem.layer, 0
-    arguments: dict[Any, tuple[Any, ...]] = {
-        "forward": (problem.x, layer.weight, layer.bias, pattern, False),
-        "grad_input": (problem.grad_y, layer.weight, pattern),
-        "grad_weight": (problem.grad_y, problem.x, pattern),
-        "backward": (problem.grad_y, problem.x, layer.weight, pattern, True),
-    }
+    arguments = calls(pattern, problem.x, problem.grad_y, layer.weight, layer.bias)
     device, dtype = problem.x.device, problem.dtype
     reason = triton.unavailable(device.type, dtype, pattern.block)
     if reason is not None:
         return f"{setting}: {reason}"
     with torch.no_grad():
-        for function, values in arguments.items():
+        for function in FUNCTIONS:
             for tile in triton.candidates(function, pattern, dtype, problem.batch, device):
-                triton.run(function, tile, values)
+                triton.run(function, tile, arguments[function])
                 runs += 1
     if device.type == "cuda":
         torch.cuda.synchronize()

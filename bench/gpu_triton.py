@@ -8,7 +8,7 @@ Triton's interpreter.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import torch
 import typer
@@ -17,6 +17,8 @@ from gpu_clock import microseconds
 from torch import Tensor
 
 from dnc_sparse.backends import reference, triton
+from dnc_sparse.backends.calls import calls
+from dnc_sparse.backends.device_race import tensors
 from dnc_sparse.backends.tiles import FunctionName
 from dnc_sparse.patterns import clash_free
 
@@ -57,17 +59,11 @@ class Case:
 
         x, grad_y = draw(batch, neurons), draw(batch, neurons)
         weight, bias = draw(*pattern.weight_shape), draw(neurons)
-        arguments: dict[FunctionName, tuple[Any, ...]] = {
-            "forward": (x, weight, bias, pattern, True),
-            "grad_input": (grad_y, weight, pattern),
-            "grad_weight": (grad_y, x, pattern),
-            "backward": (grad_y, x, weight, pattern, True),
-        }
-        mine = arguments[self.function]
-        results = _tensors(triton.run(self.function, tiles[0], mine))
-        expected = _tensors(getattr(reference, self.function)(*mine))
+        arguments = calls(pattern, x, grad_y, weight, bias, relu=True)[self.function]
+        results = tensors(triton.run(self.function, tiles[0], arguments))
+        expected = tensors(getattr(reference, self.function)(*arguments))
         errors = list(map(_error, results, expected))
-        time_us = microseconds(lambda: triton.run(self.function, tiles[0], mine), on)
+        time_us = microseconds(lambda: triton.run(self.function, tiles[0], arguments), on)
         products = 2 if self.function == "backward" else 1
         operations = 2 * products * batch * pattern.n_edges
         return row | {
@@ -78,11 +74,6 @@ class Case:
             "us": round(time_us, 1),
             "tflops": round(operations / time_us / 1e6, 1),
         }
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    each = value if isinstance(value, tuple) else (value,)
-    return [tensor for tensor in each if tensor is not None]
 
 
 def _error(result: Tensor, expected: Tensor) -> float:

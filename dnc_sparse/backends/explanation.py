@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dnc_sparse.backends import cpu, gpu, half
+from dnc_sparse.backends.calls import calls
 from dnc_sparse.backends.planner import AMX, DENSE, Case, Decision, Method, decide
 from dnc_sparse.patterns import Pattern
 
@@ -80,11 +81,11 @@ def explain(
     if planned is gpu:
         # GPUs count on padded rows: `backends.padded`
         pattern = pattern.padded
-    calls = _calls(pattern, batch, computed, place)
+    drawn = _calls(pattern, batch, computed, place)
     if planned is gpu:
         on_device = {
             name: gpu.decide(gpu.Case(name, pattern, batch, dtype, place), arguments)
-            for name, arguments in calls.items()
+            for name, arguments in drawn.items()
         }
         return Explanation(pattern, batch, dtype, gpu.card(place), on_device)
     before = torch.get_num_threads()
@@ -92,7 +93,7 @@ def explain(
     try:
         decisions = {
             function.name: decide(
-                Case(function, pattern, batch, computed), used, calls[function.name]
+                Case(function, pattern, batch, computed), used, drawn[function.name]
             )
             for function in cpu.FUNCTIONS
         }
@@ -106,20 +107,14 @@ def explain(
 
 def _calls(
     pattern: Pattern, batch: int, dtype: torch.dtype, device: torch.device
-) -> dict[str, tuple[object, ...]]:
-    """Return each function's arguments as a layer with a bias would give them."""
-    # where they are used: 16,384 samples take a CPU seconds
+) -> dict[str, tuple[Any, ...]]:
+    """Return `calls` with random operands, drawn where they are used: a CPU would take seconds."""
     generator = torch.Generator(device).manual_seed(0)
     shapes = ((batch, pattern.n_in), (batch, pattern.n_out), pattern.weight_shape, (pattern.n_out,))
     x, grad_y, weight, bias = (
         torch.randn(shape, generator=generator, device=device).to(dtype) for shape in shapes
     )
-    return {
-        "forward": (x, weight, bias, pattern),
-        "grad_input": (grad_y, weight, pattern),
-        "grad_weight": (grad_y, x, pattern),
-        "backward": (grad_y, x, weight, pattern, True),
-    }
+    return calls(pattern, x, grad_y, weight, bias)
 
 
 def _method(decision: Decision[Any]) -> str:

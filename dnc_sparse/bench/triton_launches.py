@@ -10,12 +10,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from dnc_sparse.backends import reference, triton
+from dnc_sparse.backends.calls import calls
 from dnc_sparse.backends.tiles import FunctionName, Tile
 from dnc_sparse.patterns import Pattern, clash_free
 
@@ -50,13 +51,7 @@ class Launch(NamedTuple):
         p = self.pattern
         x, grad_y = integers(BATCH, p.n_in), integers(BATCH, p.n_out)
         weight, bias = integers(*p.weight_shape), integers(p.n_out)
-        arguments: dict[FunctionName, tuple[Any, ...]] = {
-            "forward": (x, weight, bias, p, True),
-            "grad_input": (grad_y, weight, p),
-            "grad_weight": (grad_y, x, p),
-            "backward": (grad_y, x, weight, p, True),
-        }
-        launched = arguments[self.function]
+        launched = calls(p, x, grad_y, weight, bias, relu=True)[self.function]
         results = triton.run(self.function, self.tile, launched)
         widened = (a.float() if isinstance(a, Tensor) else a for a in launched)
         truths = getattr(reference, self.function)(*widened)
