@@ -5,8 +5,8 @@
     python bench/gpu.py --call measure --out runs/gpu    # 410 s at most
 
 Each part runs in a process group of its own, which is killed at its deadline; after that the next
-one runs, unless the killed one still has the device. `CALL.json` holds how each part ended and what
-its rows, written after every part, `CALL.log` what it said, `results.md` tables of both calls. A
+one runs, unless the killed one still has the device. `CALL.json`, written after every part, holds
+how each one ended and its results, `CALL.log` what it said, `results.md` tables of both calls. A
 part that passed is not repeated when the command is given again with the same folder and commit.
 Neither git nor a package index is needed. `--dry-run` does the same parts without a GPU.
 docs/benchmarks.md says what to type when.
